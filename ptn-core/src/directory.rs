@@ -1,0 +1,97 @@
+//! `ValidatorDirectory`: who the validators are right now.
+//!
+//! A directory is a watched snapshot. The engine reads it when a signal is first claimed and before
+//! every attempt, so an address that changes is followed; identity is the hotkey. Who must
+//! acknowledge is left to `deliver::target`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// The protocol that a validator speaks. Which one is not announced, so it is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wire {
+    /// Plain HTTP with signed headers (bittensor 11): `POST /axon/SendSignal`.
+    #[default]
+    Btauth,
+    /// The dendrite and axon of bittensor 6 to 10: `POST /SendSignal`.
+    Dendrite,
+}
+
+impl Wire {
+    /// The word in configuration files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Btauth => "btauth",
+            Self::Dendrite => "dendrite",
+        }
+    }
+}
+
+/// One validator as the directory knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Validator {
+    /// ss58 address (prefix 42) of its hotkey: its identity.
+    pub hotkey: String,
+    /// Where its axon listens.
+    pub ip: IpAddr,
+    /// The axon's port.
+    pub port: u16,
+    /// Validator trust, 0 to 1.
+    #[serde(default)]
+    pub v_trust: f64,
+    /// Stake in TAO.
+    #[serde(default)]
+    pub stake: f64,
+    /// Whether it holds a validator permit.
+    #[serde(default = "yes")]
+    pub permit: bool,
+    /// The protocol it speaks.
+    #[serde(default)]
+    pub wire: Wire,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Validator {
+    /// Its axon's address.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
+    }
+}
+
+/// A list of validators at one moment; cheap to clone.
+pub type Snapshot = Arc<Vec<Validator>>;
+
+/// Who the validators are.
+pub trait ValidatorDirectory: Send + Sync + 'static {
+    /// The current list; changes arrive on the same receiver.
+    fn watch(&self) -> watch::Receiver<Snapshot>;
+}
+
+/// A list given by hand: from a file, or in a test.
+#[derive(Debug)]
+pub struct StaticDirectory(watch::Sender<Snapshot>);
+
+impl StaticDirectory {
+    /// A directory of these validators.
+    pub fn new(validators: Vec<Validator>) -> Self {
+        Self(watch::Sender::new(Arc::new(validators)))
+    }
+
+    /// Replaces the list; deliveries that are under way follow it.
+    pub fn replace(&self, validators: Vec<Validator>) {
+        self.0.send_replace(Arc::new(validators));
+    }
+}
+
+impl ValidatorDirectory for StaticDirectory {
+    fn watch(&self) -> watch::Receiver<Snapshot> {
+        self.0.subscribe()
+    }
+}

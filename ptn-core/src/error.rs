@@ -1,0 +1,36 @@
+//! What a caller should do about an error: the classes, and one type that collects all errors.
+
+/// The first question about every error: what should the caller do?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorClass {
+    /// Fix the request; nothing was stored.
+    Input,
+    /// Fix the key.
+    Auth,
+    /// The id is taken, or the state does not allow it.
+    Conflict,
+    /// Try again later; nothing was lost.
+    Unavailable,
+    /// May have been sent; do not repeat blindly.
+    Uncertain,
+    /// A validator said no, finally.
+    Rejected,
+    /// Our own data is damaged.
+    Corrupt,
+}
+
+/// Any error of this crate, for callers that do not tell them apart.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A signal broke a rule.
+    #[error(transparent)]
+    Signal(#[from] crate::signal::SignalError),
+    /// A store refused or failed.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// The rules or the catalogue could not be read.
+    #[error(transparent)]
+    Rules(#[from] crate::rules::RulesError),
+}

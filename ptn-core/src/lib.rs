@@ -1,0 +1,24 @@
+//! Trading signals for the Proprietary Trading Network: parse, keep safe, deliver to every
+//! validator that counts.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::float_cmp, reason = "exact values are compared in tests"))]
+
+pub mod deliver;
+pub mod directory;
+pub mod error;
+pub mod json;
+#[cfg(feature = "ops")]
+#[doc(hidden)]
+pub mod ops;
+pub mod order;
+pub mod record;
+pub mod rules;
+pub mod sign;
+pub mod signal;
+pub mod store;
+pub mod trade_pair;
+pub mod transport;
+#[cfg(feature = "test-util")]
+pub mod validator;
+
+pub use error::{Error, ErrorClass};

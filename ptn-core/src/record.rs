@@ -1,0 +1,189 @@
+//! What is written down about a delivery: the states, one validator's record, the final report.
+//!
+//! These are the words of the API, the files, the metrics and the docs alike. Writing them to disk
+//! is left to [`crate::store`]; deciding them to [`crate::deliver`].
+
+pub mod legacy;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::UnixMs;
+
+/// Where a whole signal stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalState {
+    /// Accepted, waiting or in delivery.
+    Pending,
+    /// Everyone who must acknowledge it did.
+    Processed,
+    /// Finished without that; the report says who answered what.
+    Failed,
+}
+
+/// Where the delivery to one validator stands. One word each, everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// Not decided yet: waiting, being sent, or to be tried again.
+    Submitted,
+    /// The validator acknowledged it.
+    Accepted,
+    /// The validator refused it, or every attempt failed without reaching it.
+    Rejected,
+    /// Refused by us before anything was sent.
+    Denied,
+    /// Too old to be sent; nothing was sent.
+    Expired,
+    /// Cancelled before it was sent.
+    Cancelled,
+    /// Maybe sent: the answer was lost, and repeating it could trade twice or did not help.
+    Unknown,
+}
+
+impl DeliveryState {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it will not change any more.
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Submitted)
+    }
+}
+
+impl std::fmt::Display for DeliveryState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl SignalState {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processed => "processed",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Pending, Self::Processed, Self::Failed].into_iter().find(|s| s.as_str() == text)
+    }
+}
+
+impl std::fmt::Display for SignalState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The delivery of one signal to one validator so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValidatorRecord {
+    /// The validator's ss58 address.
+    pub hotkey: String,
+    /// `ip:port` of the last attempt.
+    pub address: String,
+    /// Whether it must acknowledge the signal; otherwise it gets a copy.
+    pub required: bool,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Whether bytes of an attempt may have reached the validator.
+    pub maybe_sent: bool,
+    /// The validator's last words, or what went wrong; empty when accepted at once.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// A stable code for the last answer (`accepted`, `rate_limited`, `connect`, `timeout`, ...).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub code: String,
+    /// The order as the validator describes it (JSON text or a Python dict); often empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub order_json: String,
+    /// When the next attempt is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try_at: Option<UnixMs>,
+    /// When this record was last changed.
+    pub at: UnixMs,
+    /// Round trip of the last answered attempt, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
+    /// Stake and trust are not repeated here; the validator's trust decides who is `required`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v_trust: Option<f64>,
+}
+
+/// What is recorded while a signal is delivered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Progress {
+    /// Who gets it, decided once. Replaces nothing: later starts keep this decision.
+    Targets {
+        /// One record per validator, all `submitted` (or `denied`).
+        validators: Vec<ValidatorRecord>,
+    },
+    /// Attempts begin: from now on their bytes may arrive.
+    Begin {
+        /// The validators' hotkeys.
+        hotkeys: Vec<String>,
+    },
+    /// One validator's record after an attempt, or after a decision not to make one.
+    Outcome {
+        /// The record, complete.
+        validator: ValidatorRecord,
+    },
+}
+
+impl Progress {
+    /// Applies it to what was known before.
+    pub fn apply(&self, validators: &mut BTreeMap<String, ValidatorRecord>) {
+        match self {
+            Self::Targets { validators: new } => {
+                for v in new {
+                    validators.entry(v.hotkey.clone()).or_insert_with(|| v.clone());
+                }
+            }
+            Self::Begin { hotkeys } => {
+                for hotkey in hotkeys {
+                    if let Some(v) = validators.get_mut(hotkey) {
+                        v.attempts += 1;
+                        v.maybe_sent = true;
+                        v.next_try_at = None;
+                    }
+                }
+            }
+            Self::Outcome { validator } => {
+                validators.insert(validator.hotkey.clone(), validator.clone());
+            }
+        }
+    }
+}
+
+/// How a signal ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryReport {
+    /// `processed` or `failed`.
+    pub state: SignalState,
+    /// Why, in one sentence; empty when processed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Every validator's record.
+    pub validators: Vec<ValidatorRecord>,
+    /// When the last of them was decided.
+    pub finished_at: UnixMs,
+}
