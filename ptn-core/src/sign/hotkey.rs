@@ -167,7 +167,9 @@ impl Hotkey {
             None => {}
             Some(n) if n.as_u64() == Some(1) => {}
             Some(n) if n.as_u64() == Some(0) => {
-                return Err(HotkeyError::Unsupported { found: "ed25519 (cryptoType 0)".to_owned() });
+                return Err(HotkeyError::Unsupported {
+                    found: "ed25519 (cryptoType 0)".to_owned(),
+                });
             }
             Some(n) => return Err(HotkeyError::Unsupported { found: format!("cryptoType {n}") }),
         }
@@ -183,7 +185,10 @@ impl Hotkey {
         let stated = text(&file.ss58_address);
         let key = match (by_seed, by_key) {
             (Some(seed), Some(key)) if seed.address != key.address => {
-                return Err(HotkeyError::Mismatch { actual: key.address.clone(), stated: seed.address.clone() });
+                return Err(HotkeyError::Mismatch {
+                    actual: key.address.clone(),
+                    stated: seed.address.clone(),
+                });
             }
             (Some(key), _) | (None, Some(key)) => key,
             (None, None) if text(&file.secret_phrase).is_some() => {
@@ -192,7 +197,9 @@ impl Hotkey {
             (None, None) => {
                 return Err(match stated.or_else(|| text(&file.public_key)) {
                     Some(address) => HotkeyError::PublicOnly { address },
-                    None => HotkeyError::corrupt("it has no secretSeed, privateKey or secretPhrase"),
+                    None => {
+                        HotkeyError::corrupt("it has no secretSeed, privateKey or secretPhrase")
+                    }
                 });
             }
         };
@@ -318,7 +325,10 @@ fn check_form(bytes: &[u8]) -> Result<(), HotkeyError> {
 }
 
 /// Hex of exactly `N` bytes, with or without 0x, in either case.
-fn secret_bytes<const N: usize>(text: &str, field: &str) -> Result<Zeroizing<[u8; N]>, HotkeyError> {
+fn secret_bytes<const N: usize>(
+    text: &str,
+    field: &str,
+) -> Result<Zeroizing<[u8; N]>, HotkeyError> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     let mut bytes = Zeroizing::new([0; N]);
     hex::decode_to_slice(digits, bytes.as_mut_slice())

@@ -53,7 +53,9 @@ fn kind_v4(ip: Ipv4Addr) -> Kind {
         [0, ..] => Kind::Never("0.0.0.0/8 is no address of a host"),
         [127, ..] => Kind::Private("a loopback address"),
         [10, ..] | [192, 168, ..] | [172, 16..=31, ..] => Kind::Private("a private address"),
-        [100, 64..=127, ..] => Kind::Private("an address of a provider's inner network (100.64/10)"),
+        [100, 64..=127, ..] => {
+            Kind::Private("an address of a provider's inner network (100.64/10)")
+        }
         [169, 254, 169, 254] => Kind::Never("the metadata address of cloud machines"),
         [169, 254, ..] => Kind::Never("a link-local address"),
         [192, 0, 0, _] => Kind::Never("an address reserved for protocols (192.0.0/24)"),
@@ -79,7 +81,9 @@ fn kind_v6(ip: Ipv6Addr) -> Kind {
         [0xfe80..=0xfebf, ..] => Kind::Never("a link-local address"),
         [0xfec0..=0xfeff, ..] => Kind::Private("a private address (fec0::/10)"),
         [0xff00..=0xffff, ..] => Kind::Never("a multicast address"),
-        [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Kind::Never("an address for documentation"),
+        [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => {
+            Kind::Never("an address for documentation")
+        }
         [0x2001, 0..=0x1ff, ..] => {
             Kind::Never("an address reserved for protocols (2001::/23), Teredo included")
         }
