@@ -247,7 +247,10 @@ impl SignalStore for FsStore {
                 ),
             });
         }
-        self.shared.index().claim(limit).map_err(|(id, what)| self.unreadable(format!("{id}: {what}")))
+        self.shared
+            .index()
+            .claim(limit)
+            .map_err(|(id, what)| self.unreadable(format!("{id}: {what}")))
     }
 
     async fn record(&self, lease: &Lease, progress: Progress) -> Result<(), StoreError> {

@@ -21,13 +21,35 @@ pub(super) type Digest = [u8; 32];
 /// One fact about a signal. The journal is a list of these, and the index their sum.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Record {
-    Accept { seq: u64, id: OrderUuid, digest: Digest, at: UnixMs, text: Arc<str> },
-    Progress { id: OrderUuid, token: u64, at: UnixMs, progress: Progress },
-    Finish { id: OrderUuid, report: Arc<DeliveryReport> },
-    Cancel { id: OrderUuid, at: UnixMs },
+    Accept {
+        seq: u64,
+        id: OrderUuid,
+        digest: Digest,
+        at: UnixMs,
+        text: Arc<str>,
+    },
+    Progress {
+        id: OrderUuid,
+        token: u64,
+        at: UnixMs,
+        progress: Progress,
+    },
+    Finish {
+        id: OrderUuid,
+        report: Arc<DeliveryReport>,
+    },
+    Cancel {
+        id: OrderUuid,
+        at: UnixMs,
+    },
     Retry(Box<Retried>),
     /// Everything that was recorded about an accepted signal so far, when a journal is rewritten.
-    Carry { id: OrderUuid, validators: Vec<ValidatorRecord>, cancel: bool, retried: bool },
+    Carry {
+        id: OrderUuid,
+        validators: Vec<ValidatorRecord>,
+        cancel: bool,
+        retried: bool,
+    },
 }
 
 /// A failed signal that is deliverable again. Complete, because its first records may be gone.
@@ -132,13 +154,6 @@ pub(super) enum Finished {
 }
 
 impl Finished {
-    pub(super) fn state(&self) -> SignalState {
-        match self {
-            Self::Whole(_, report) => report.state,
-            Self::Known { state, .. } => *state,
-        }
-    }
-
     pub(super) fn stored(&self) -> Option<Result<StoredSignal, String>> {
         let Self::Whole(entry, report) = self else { return None };
         Some(entry.stored().map(|stored| finished(stored, report)))
@@ -215,13 +230,13 @@ impl Index {
         now: UnixMs,
         archive: &dyn Archive,
     ) -> Result<(Answer, Option<Record>), StoreError> {
-        let standing = match batch.touched.get(request.id()).or(self.standing(request.id()).as_ref())
-        {
-            Some(standing) => Some(standing.clone()),
-            // A random id cannot have been finished before.
-            None if matches!(request, Request::Accept { id_given: false, .. }) => None,
-            None => archive.standing(request.id())?,
-        };
+        let standing =
+            match batch.touched.get(request.id()).or(self.standing(request.id()).as_ref()) {
+                Some(standing) => Some(standing.clone()),
+                // A random id cannot have been finished before.
+                None if matches!(request, Request::Accept { id_given: false, .. }) => None,
+                None => archive.standing(request.id())?,
+            };
         match request {
             Request::Accept { id, digest, text, .. } => {
                 if let Some(old) = standing {
@@ -454,7 +469,9 @@ impl Index {
     }
 
     /// Finished signals whose files may not be there yet.
-    pub(super) fn unsettled(&self) -> impl Iterator<Item = (&OrderUuid, &Entry, &Arc<DeliveryReport>)> {
+    pub(super) fn unsettled(
+        &self,
+    ) -> impl Iterator<Item = (&OrderUuid, &Entry, &Arc<DeliveryReport>)> {
         self.done.iter().filter_map(|(id, finished)| match finished {
             Finished::Whole(entry, report) => Some((id, entry.as_ref(), report)),
             Finished::Known { .. } => None,
@@ -486,7 +503,9 @@ impl Index {
                     order_type: signal.order_type(),
                 }
             }
-            Record::Progress { progress, .. } => StoreChange::Progress { progress: progress.clone() },
+            Record::Progress { progress, .. } => {
+                StoreChange::Progress { progress: progress.clone() }
+            }
             Record::Finish { report, .. } => {
                 StoreChange::Finished { state: report.state, reason: report.reason.clone() }
             }

@@ -82,12 +82,7 @@ pub(super) struct Adopter {
 
 impl Adopter {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            seen: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            ignored: BTreeSet::new(),
-        }
+        Self { shared, seen: BTreeMap::new(), waiting: BTreeMap::new(), ignored: BTreeSet::new() }
     }
 
     /// When a waiting file should be looked at again.
@@ -142,9 +137,7 @@ impl Adopter {
                 None => self.ignore(&name, "its name is not text"),
             }
         }
-        found.sort_by(|a, b| {
-            (a.stamp.modified, &a.name).cmp(&(b.stamp.modified, &b.name))
-        });
+        found.sort_by(|a, b| (a.stamp.modified, &a.name).cmp(&(b.stamp.modified, &b.name)));
         while !found.is_empty() {
             let rest = found.split_off(found.len().min(CHUNK));
             self.take(std::mem::replace(&mut found, rest));

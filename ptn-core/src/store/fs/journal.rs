@@ -78,11 +78,6 @@ enum Fact {
 }
 
 fn encode(out: &mut Vec<u8>, fact: &Fact, first: bool) -> Result<(), serde_json::Error> {
-    let digest;
-    let mut hex_of = |d: &[u8; 32]| {
-        digest = hex::encode(d);
-        digest.clone()
-    };
     let line = match fact {
         Fact::Head { last_seq } => Line {
             kind: "journal".into(),
@@ -94,7 +89,7 @@ fn encode(out: &mut Vec<u8>, fact: &Fact, first: bool) -> Result<(), serde_json:
             kind: "accept".into(),
             seq: Some(*seq),
             id: Some(id.clone()),
-            digest: Some(hex_of(digest).into()),
+            digest: Some(hex::encode(digest).into()),
             at: Some(*at),
             signal: Some(serde_json::from_str(text)?),
             ..Line::default()
@@ -113,17 +108,14 @@ fn encode(out: &mut Vec<u8>, fact: &Fact, first: bool) -> Result<(), serde_json:
             report: Some(Cow::Borrowed(report)),
             ..Line::default()
         },
-        Fact::Record(Record::Cancel { id, at }) => Line {
-            kind: "cancel".into(),
-            id: Some(id.clone()),
-            at: Some(*at),
-            ..Line::default()
-        },
+        Fact::Record(Record::Cancel { id, at }) => {
+            Line { kind: "cancel".into(), id: Some(id.clone()), at: Some(*at), ..Line::default() }
+        }
         Fact::Record(Record::Retry(r)) => Line {
             kind: "retry".into(),
             seq: Some(r.seq),
             id: Some(r.id.clone()),
-            digest: Some(hex_of(&r.digest).into()),
+            digest: Some(hex::encode(r.digest).into()),
             at: Some(r.at),
             validators: Some(Cow::Borrowed(&r.validators)),
             signal: Some(serde_json::from_str(&r.text)?),
@@ -172,7 +164,8 @@ fn decode(json: &[u8]) -> Result<Fact, String> {
         hex::decode_to_slice(text, &mut digest).map_err(|e| format!("digest: {e}"))?;
         Ok::<_, String>(digest)
     };
-    let text = || Ok::<Arc<str>, String>(line.signal.ok_or_else(|| missing("signal"))?.get().into());
+    let text =
+        || Ok::<Arc<str>, String>(line.signal.ok_or_else(|| missing("signal"))?.get().into());
     let validators = || {
         let list = line.validators.as_ref().ok_or_else(|| missing("validators"))?;
         Ok::<_, String>(list.clone().into_owned())

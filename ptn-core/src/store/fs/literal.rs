@@ -22,7 +22,9 @@ fn read(bytes: &[u8], depth: usize) -> Result<Object, JsonError> {
             match text.trim_start_matches('\u{feff}').trim_start().as_bytes() {
                 [b'{', ..] => {
                     let mut parser = Python { text, at: 0 };
-                    parser.document().map_err(|e| if e.at > json_error.at { e } else { json_error })?
+                    parser
+                        .document()
+                        .map_err(|e| if e.at > json_error.at { e } else { json_error })?
                 }
                 // A dict in quotes, as a shell leaves it behind.
                 [b'\'', ..] => Json::String(Python { text, at: 0 }.quoted_document()?),
@@ -32,8 +34,9 @@ fn read(bytes: &[u8], depth: usize) -> Result<Object, JsonError> {
     };
     match json {
         Json::Object(object) => Ok(object),
-        Json::String(inner) if depth < 3 => read(inner.as_bytes(), depth + 1)
-            .map_err(|e| JsonError { what: e.what, at: if e.at >= inner.len() { 0 } else { e.at } }),
+        Json::String(inner) if depth < 3 => read(inner.as_bytes(), depth + 1).map_err(|e| {
+            JsonError { what: e.what, at: if e.at >= inner.len() { 0 } else { e.at } }
+        }),
         _ => Err(JsonError { what: "one object is expected", at: 0 }),
     }
 }
@@ -230,7 +233,10 @@ mod tests {
     fn json_json_in_json_and_python_dicts_are_read() {
         check(r#"{"a": 1.0}"#, r#"{"a":1.0}"#);
         check(r#""{\"a\": \"it's\"}""#, r#"{"a":"it's"}"#);
-        check("{'a': 'say \"x\"', 'b': None, 'c': True, 'd': (1, -2.5e-05),}", r#"{"a":"say \"x\"","b":null,"c":true,"d":[1,-2.5e-05]}"#);
+        check(
+            "{'a': 'say \"x\"', 'b': None, 'c': True, 'd': (1, -2.5e-05),}",
+            r#"{"a":"say \"x\"","b":null,"c":true,"d":[1,-2.5e-05]}"#,
+        );
         check(r#""{'a': 1}""#, r#"{"a":1}"#);
         check(r#"{'a': "it's", 'b': 'it\'s \u00e9'}"#, r#"{"a":"it's","b":"it's é"}"#);
         check("'{\"a\": 1}'", r#"{"a":1}"#);

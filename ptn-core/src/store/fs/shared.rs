@@ -91,7 +91,12 @@ impl Shared {
 
     /// Makes one record so, tells the listeners, and has the files brought in line. `ours`: this
     /// process wrote the record.
-    pub(super) fn apply(&self, index: &mut Index, record: Record, ours: bool) -> Result<(), String> {
+    pub(super) fn apply(
+        &self,
+        index: &mut Index,
+        record: Record,
+        ours: bool,
+    ) -> Result<(), String> {
         let listeners = self.events.receiver_count() > 0;
         let change = if listeners { index.change(&record) } else { None };
         let touches = match &record {

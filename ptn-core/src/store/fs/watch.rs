@@ -20,8 +20,6 @@ use super::shared::Shared;
 /// What the thread is told.
 #[derive(Debug)]
 pub(super) enum Hint {
-    /// The journal may have grown.
-    Journal,
     /// A file in `received_signals/` may be new.
     Name(OsString),
     /// Anything may have happened.
@@ -77,7 +75,6 @@ impl Watch {
             };
             while let Some(h) = hint {
                 match h {
-                    Hint::Journal => {}
                     Hint::Name(name) => {
                         names.insert(name);
                     }

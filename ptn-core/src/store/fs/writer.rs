@@ -349,4 +349,3 @@ fn copy(e: &StoreError) -> StoreError {
         _ => stopped(),
     }
 }
-
