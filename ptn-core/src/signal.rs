@@ -151,6 +151,29 @@ impl Signal {
         Json::Object(body)
     }
 
+    /// The fields that the network reads, flat: what `send --check` shows. The pair stands as
+    /// `trade_pair_id`; the id and unknown fields are left out.
+    pub fn normalised(&self) -> Json {
+        let mut o = Object::new();
+        if let Some(pair) = self.trade_pair() {
+            o.set("trade_pair_id", pair.as_str().into());
+        }
+        let first = ["order_type", "execution_type"];
+        let last = ["stop_condition", "trailing_stop", "bracket_orders"];
+        let fields = first.iter().chain(&parse::SIZES).chain(&parse::PRICES).chain(&last);
+        let known = |field: &&&str| match self.era {
+            Era::Y2024 => ["order_type", "leverage"].contains(*field),
+            Era::Y2025 => !["stop_price", "stop_condition", "trailing_stop"].contains(*field),
+            Era::Y2026 => true,
+        };
+        for field in fields.filter(known) {
+            if let Some(value) = self.body.get(field) {
+                o.set(*field, value.clone());
+            }
+        }
+        Json::Object(o)
+    }
+
     /// SHA-256 over everything that was asked for, without the id: the same signal again has the
     /// same digest.
     pub fn digest(&self) -> [u8; 32] {

@@ -13,7 +13,7 @@ use crate::rules::RulesError;
 
 /// The id of a pair, as on the wire. Case-sensitive.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "String", into = "String")]
 pub struct TradePairId(Arc<str>);
 
 impl TradePairId {
@@ -26,6 +26,18 @@ impl TradePairId {
 impl From<&str> for TradePairId {
     fn from(id: &str) -> Self {
         Self(id.into())
+    }
+}
+
+impl From<String> for TradePairId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<TradePairId> for String {
+    fn from(id: TradePairId) -> Self {
+        id.as_str().to_owned()
     }
 }
 

@@ -1,1 +1,11 @@
-//! x
+//! What the end-to-end suites share. Each suite is a file in `tests/`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::float_cmp,
+    reason = "a failed expectation is how a test fails"
+)]
+
+pub mod vectors;
