@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
+use ptn_core::rules::Era;
 use ptn_core::signal::SignalError;
 use ptn_core::store::StoreError;
 use serde::Serialize;
@@ -106,8 +107,8 @@ impl ApiError {
     }
 
     /// A signal that broke a rule, in the words of the rule set's own server.
-    pub(crate) fn signal(error: &SignalError) -> Self {
-        let text = error.legacy_text();
+    pub(crate) fn signal(error: &SignalError, era: Era) -> Self {
+        let text = error.legacy_text(era);
         let api = Self::bad(error.code().as_str(), text.clone()).field(error.field());
         let message = error.to_string();
         if message == text { api } else { api.with("message", message) }

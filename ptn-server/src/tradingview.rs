@@ -1,7 +1,7 @@
 //! TradingView's own words: `buy`/`sell`, tickers, and placeholders that were never filled in.
 //!
-//! All of it is off unless asked for, because it changes what an alert means; only the check for
-//! unfilled placeholders is always on. Judging the resulting signal is left to `ptn_core::signal`.
+//! Translating is off unless asked for, because it changes what an alert means; the hint about
+//! placeholders that were not filled in is always given. Judging the resulting signal is left to `ptn_core::signal`.
 
 use std::collections::BTreeMap;
 
@@ -50,13 +50,12 @@ impl TradingView {
     /// Translates an alert; gives the id that it asks for by its `idempotency_key`.
     ///
     /// # Errors
-    /// When a placeholder was not filled in, or an action does not fit the positions.
+    /// When an action does not fit the positions.
     pub(crate) fn translate(
         &self,
         object: &mut Object,
         rules: &Rules,
     ) -> Result<Option<OrderUuid>, ApiError> {
-        check_placeholders(object)?;
         if self.position_change {
             position_change(object)?;
         }
@@ -90,21 +89,17 @@ impl TradingView {
     }
 }
 
-fn check_placeholders(object: &Object) -> Result<(), ApiError> {
-    for (field, value) in object.iter() {
-        let Some(text) = value.as_str() else { continue };
-        let Some((_, rest)) = text.split_once("{{") else { continue };
-        let Some((name, _)) = rest.split_once("}}") else { continue };
+/// What to tell somebody whose alert came with a placeholder that was not filled in.
+pub(crate) fn placeholder_hint(body: &[u8]) -> Option<String> {
+    let Ok(Json::Object(object)) = Json::parse(body) else { return None };
+    object.iter().find_map(|(field, value)| {
+        let (_, rest) = value.as_str()?.split_once("{{")?;
+        let (name, _) = rest.split_once("}}")?;
         let name: String = name.chars().take(64).collect();
-        return Err(ApiError::bad(
-            "placeholder_not_filled",
-            format!(
-                "improperly formatted signal received. {field} still holds TradingView's placeholder {{{{{name}}}}}: create the alert on a strategy (not on a chart or an indicator), or write a value instead"
-            ),
-        )
-        .field(field));
-    }
-    Ok(())
+        Some(format!(
+            "{field} still holds TradingView's placeholder {{{{{name}}}}}: create the alert on a strategy (not on a chart or an indicator), or write a value instead"
+        ))
+    })
 }
 
 fn position_change(object: &mut Object) -> Result<(), ApiError> {
@@ -191,8 +186,9 @@ mod tests {
 
     #[test]
     fn a_placeholder_that_was_not_filled_in_is_explained() {
-        let alert = r#"{"order_type":"{{strategy.market_position}}"}"#;
-        let text = translate(&TradingView::default(), alert).unwrap_err();
-        assert!(text.contains("{{strategy.market_position}}") && text.contains("strategy"), "{text}");
+        let alert = br#"{"trade_pair":"BTCUSDC","order_type":"{{strategy.market_position}}"}"#;
+        let text = placeholder_hint(alert).unwrap();
+        assert!(text.starts_with("order_type") && text.contains("{{strategy.market_position}}"));
+        assert_eq!(placeholder_hint(br#"{"trade_pair":"BTCUSDC"}"#), None);
     }
 }
