@@ -1,0 +1,564 @@
+//! `Engine`: claims signals, hands them to the couriers, ends them. Start, submit, stop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use serde::Serialize;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::active::Active;
+use super::courier::{Command, Courier};
+use super::policy::{DeliveryPolicy, required_verdict};
+use crate::directory::{Snapshot, Validator, ValidatorDirectory};
+use crate::record::{DeliveryReport, Progress, SignalState};
+use crate::signal::{OrderUuid, Signal};
+use crate::store::{
+    Accepted, Lease, SignalStore, StoreChange, StoreError, StoreEvent, StoredSignal, UnixMs,
+};
+use crate::transport::{OutboundOrder, ValidatorTransport};
+
+/// The time of day in milliseconds since 1970. Given from outside so that tests can drive it.
+pub type Clock = Arc<dyn Fn() -> UnixMs + Send + Sync>;
+
+/// How many signals are claimed at a time, and how many may be in delivery at once.
+const CLAIM: usize = 256;
+const MOST_ACTIVE: usize = 100_000;
+
+/// Why an engine was not built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A part is missing.
+    #[error("the engine needs a {0}: call EngineBuilder::{0}")]
+    Missing(&'static str),
+}
+
+/// How one validator is doing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ValidatorHealth {
+    /// Its hotkey.
+    pub hotkey: String,
+    /// Its last known address.
+    pub address: String,
+    /// Signals waiting for it or on their way to it.
+    pub queued: usize,
+    /// Attempts since the start.
+    pub attempts: u64,
+    /// Attempts in a row without a usable answer.
+    pub failures_in_row: u32,
+    /// When it last answered.
+    pub last_answer_at: Option<UnixMs>,
+    /// Round trip of its last answer, in microseconds.
+    pub round_trip_us: Option<u64>,
+    /// What went wrong last.
+    pub last_error: String,
+}
+
+pub(super) struct Shared {
+    pub(super) store: Arc<dyn SignalStore>,
+    pub(super) transport: Arc<dyn ValidatorTransport>,
+    pub(super) policy: DeliveryPolicy,
+    directory: watch::Receiver<Snapshot>,
+    clock: Clock,
+    started_at: UnixMs,
+    acked: Mutex<BTreeSet<String>>,
+    health: Mutex<BTreeMap<String, ValidatorHealth>>,
+}
+
+impl Shared {
+    pub(super) fn now(&self) -> UnixMs {
+        (self.clock)()
+    }
+
+    pub(super) fn validator(&self, hotkey: &str) -> Option<Validator> {
+        self.directory.borrow().iter().find(|v| v.hotkey == hotkey).cloned()
+    }
+
+    pub(super) fn acked_before(&self, hotkey: &str) -> bool {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).contains(hotkey)
+    }
+
+    pub(super) fn note_ack(&self, hotkey: &str) {
+        let mut acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !acked.contains(hotkey) {
+            acked.insert(hotkey.to_owned());
+        }
+    }
+
+    pub(super) fn health(&self, hotkey: &str, change: impl FnOnce(&mut ValidatorHealth)) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = match health.get_mut(hotkey) {
+            Some(entry) => entry,
+            None => health.entry(hotkey.to_owned()).or_insert_with(|| ValidatorHealth {
+                hotkey: hotkey.to_owned(),
+                ..ValidatorHealth::default()
+            }),
+        };
+        change(entry);
+    }
+}
+
+/// Puts an engine together.
+#[derive(Default)]
+#[must_use]
+pub struct EngineBuilder {
+    store: Option<Arc<dyn SignalStore>>,
+    directory: Option<Arc<dyn ValidatorDirectory>>,
+    transport: Option<Arc<dyn ValidatorTransport>>,
+    policy: Option<DeliveryPolicy>,
+    clock: Option<Clock>,
+    acked: BTreeSet<String>,
+}
+
+impl fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineBuilder").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+impl EngineBuilder {
+    /// Where signals are kept.
+    pub fn store(mut self, store: Arc<dyn SignalStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Who the validators are.
+    pub fn directory(mut self, directory: Arc<dyn ValidatorDirectory>) -> Self {
+        self.directory = Some(directory);
+        self
+    }
+
+    /// How they are reached.
+    pub fn transport(mut self, transport: Arc<dyn ValidatorTransport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// How signals are delivered.
+    pub fn policy(mut self, policy: DeliveryPolicy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// The time of day; the system's by default.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Validators that acknowledged something in an earlier run: they are retried even without
+    /// trust.
+    pub fn acknowledged_before(mut self, hotkeys: impl IntoIterator<Item = String>) -> Self {
+        self.acked.extend(hotkeys);
+        self
+    }
+
+    /// Starts delivering, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// When a part is missing.
+    pub fn start(self) -> Result<Engine, EngineError> {
+        let directory = self.directory.ok_or(EngineError::Missing("directory"))?;
+        let clock = self.clock.unwrap_or_else(|| {
+            Arc::new(|| jiff::Timestamp::now().as_millisecond()) as Clock
+        });
+        let shared = Arc::new(Shared {
+            store: self.store.ok_or(EngineError::Missing("store"))?,
+            transport: self.transport.ok_or(EngineError::Missing("transport"))?,
+            policy: self.policy.ok_or(EngineError::Missing("policy"))?,
+            directory: directory.watch(),
+            started_at: clock(),
+            clock,
+            acked: Mutex::new(self.acked),
+            health: Mutex::default(),
+        });
+        let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
+        let dispatcher = Dispatcher::new(Arc::clone(&shared), stop.clone(), kill.clone());
+        let task = tokio::spawn(dispatcher.run(directory));
+        Ok(Engine { shared, stop, kill, task: Some(task) })
+    }
+}
+
+/// A running engine. Dropping it stops delivery; what is unfinished stays in the store.
+pub struct Engine {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    kill: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("policy", &self.shared.policy).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Starts to put one together.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// Accepts a signal: when this returns it is safe, and on its way.
+    ///
+    /// # Errors
+    /// When the store refuses it; then nothing was stored and nothing will be sent.
+    pub async fn submit(&self, signal: &Signal) -> Result<Receipt, StoreError> {
+        let accepted = self.shared.store.accept(signal).await?;
+        let store = Arc::clone(&self.shared.store);
+        Ok(Receipt { id: signal.id().clone(), accepted, store })
+    }
+
+    /// What happens to the signals of this store. See [`SignalStore::events`].
+    pub fn events(&self) -> broadcast::Receiver<StoreEvent> {
+        self.shared.store.events()
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn SignalStore> {
+        &self.shared.store
+    }
+
+    /// How the validators are doing.
+    pub fn health(&self) -> Vec<ValidatorHealth> {
+        let health = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.values().cloned().collect()
+    }
+
+    /// Stops: nothing new is started, attempts under way get until `grace` to end, and what is
+    /// unfinished stays in the store for the next start.
+    pub async fn shutdown(mut self, grace: Duration) {
+        self.stop.cancel();
+        if let Some(mut task) = self.task.take() {
+            if tokio::time::timeout(grace, &mut task).await.is_err() {
+                self.kill.cancel();
+                // The task ends at once now; its result says nothing more.
+                let _ = task.await;
+            }
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.kill.cancel();
+    }
+}
+
+/// What `submit` returns: the signal is safe; this tells what became of it.
+#[derive(Clone)]
+pub struct Receipt {
+    id: OrderUuid,
+    accepted: Accepted,
+    store: Arc<dyn SignalStore>,
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Receipt {
+    /// The signal's id.
+    pub fn id(&self) -> &OrderUuid {
+        &self.id
+    }
+
+    /// Whether it was new.
+    pub fn accepted(&self) -> &Accepted {
+        &self.accepted
+    }
+
+    /// Waits until everyone who must acknowledge the signal has decided; copies may still be on
+    /// their way. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn outcome(&self) -> Result<StoredSignal, StoreError> {
+        self.wait(|s| required_verdict(s.validators.values()).is_some()).await
+    }
+
+    /// Waits until every validator is decided and the signal is processed or failed. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn finished(&self) -> Result<StoredSignal, StoreError> {
+        self.wait(|_| false).await
+    }
+
+    async fn wait(&self, early: impl Fn(&StoredSignal) -> bool) -> Result<StoredSignal, StoreError> {
+        let mut changes = self.store.watch();
+        loop {
+            changes.mark_unchanged();
+            match self.store.get(&self.id).await? {
+                Some(stored) if stored.state != SignalState::Pending || early(&stored) => {
+                    return Ok(stored);
+                }
+                Some(_) => {}
+                None => return Err(StoreError::NotFound { id: self.id.clone() }),
+            }
+            // A hint can be missed, so look again anyway after a while.
+            let _ = tokio::time::timeout(Duration::from_millis(500), changes.changed()).await;
+        }
+    }
+}
+
+type Recorded = (OrderUuid, Result<(), StoreError>);
+
+struct Dispatcher {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    kill: CancellationToken,
+    couriers: BTreeMap<String, mpsc::UnboundedSender<Command>>,
+    tasks: TaskTracker,
+    active: BTreeMap<OrderUuid, Arc<Active>>,
+    settled_tx: mpsc::UnboundedSender<Arc<Active>>,
+    settled: mpsc::UnboundedReceiver<Arc<Active>>,
+    recording: FuturesUnordered<BoxFuture<'static, Recorded>>,
+    finishing: FuturesUnordered<BoxFuture<'static, OrderUuid>>,
+}
+
+impl Dispatcher {
+    fn new(shared: Arc<Shared>, stop: CancellationToken, kill: CancellationToken) -> Self {
+        let (settled_tx, settled) = mpsc::unbounded_channel();
+        Self {
+            shared,
+            stop,
+            kill,
+            couriers: BTreeMap::new(),
+            tasks: TaskTracker::new(),
+            active: BTreeMap::new(),
+            settled_tx,
+            settled,
+            recording: FuturesUnordered::new(),
+            finishing: FuturesUnordered::new(),
+        }
+    }
+
+    /// The directory is kept alive here: its sender must outlive the receiver.
+    async fn run(mut self, _directory: Arc<dyn ValidatorDirectory>) {
+        let mut changes = self.shared.store.watch();
+        let mut events = self.shared.store.events();
+        let mut poll = tokio::time::interval(Duration::from_secs(1));
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut listed = self.shared.directory.clone();
+        self.warm_couriers();
+        loop {
+            self.claim().await;
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                Some(id) = self.finishing.next() => { self.active.remove(&id); }
+                Some((id, result)) = self.recording.next() => warn_unrecorded(&id, result),
+                Some(active) = self.settled.recv() => self.finish(active),
+                event = events.recv() => self.cancelled(event).await,
+                Ok(()) = changes.changed() => {}
+                Ok(()) = listed.changed() => { self.warm_couriers(); self.wake(); }
+                _ = poll.tick() => {}
+            }
+        }
+        self.wind_down().await;
+    }
+
+    /// After the stop: couriers end their attempts; what was settled is still finished.
+    async fn wind_down(mut self) {
+        let kill = self.kill.clone();
+        self.couriers.clear();
+        self.tasks.close();
+        let tasks = self.tasks.clone();
+        let ended = async {
+            let mut done = std::pin::pin!(tasks.wait());
+            let mut couriers_done = false;
+            loop {
+                tokio::select! {
+                    () = &mut done, if !couriers_done => couriers_done = true,
+                    Some(active) = self.settled.recv(), if !couriers_done => self.finish(active),
+                    Some(id) = self.finishing.next() => { self.active.remove(&id); }
+                    Some((id, result)) = self.recording.next() => warn_unrecorded(&id, result),
+                    else => break,
+                }
+                while couriers_done && let Ok(active) = self.settled.try_recv() {
+                    self.finish(active);
+                }
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = kill.cancelled() => {}
+        }
+    }
+
+    async fn claim(&mut self) {
+        while self.active.len() < MOST_ACTIVE && !self.stop.is_cancelled() {
+            match self.shared.store.claim(CLAIM).await {
+                Ok(leases) if leases.is_empty() => return,
+                Ok(leases) => {
+                    for lease in leases {
+                        self.dispatch(lease);
+                    }
+                }
+                Err(e) => {
+                    tracing::error!(code = e.code(), "no signals can be claimed: {e}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn dispatch(&mut self, lease: Lease) {
+        let shared = Arc::clone(&self.shared);
+        let now = shared.now();
+        let stored = &lease.stored;
+        let signal = &stored.signal;
+        let resumed = !stored.validators.is_empty() || stored.accepted_at < shared.started_at;
+        let mut records = stored.validators.clone();
+        let mut targets = None;
+        if records.is_empty() {
+            let decided = shared.policy.targets(&shared.directory.borrow(), now);
+            records.extend(decided.iter().map(|r| (r.hotkey.clone(), r.clone())));
+            targets = (!decided.is_empty()).then_some(Progress::Targets { validators: decided });
+        }
+        let open: Vec<_> = records.values().filter(|r| !r.state.is_final()).cloned().collect();
+        let active = Arc::new(Active {
+            order: OutboundOrder::new(signal, shared.policy.repo_version.clone()),
+            pair: signal.trade_pair(),
+            reduces: signal.only_reduces(),
+            expires_at: shared.policy.expires_at(signal, stored.accepted_at),
+            resumed,
+            cancelled: AtomicBool::new(stored.cancel_requested),
+            records: Mutex::new(records),
+            open: AtomicUsize::new(open.len()),
+            lease,
+        });
+        let id = active.id().clone();
+        tracing::debug!(uuid = %id, validators = open.len(), resumed, "in delivery");
+        self.active.insert(id.clone(), Arc::clone(&active));
+        if let Some(targets) = targets {
+            // Started here, so that it stands before everything that the couriers record.
+            let write = Arc::clone(&active);
+            let write_id = id.clone();
+            let mut write: BoxFuture<'static, Recorded> = Box::pin(async move {
+                (write_id, shared.store.record(&write.lease, targets).await)
+            });
+            let first = std::future::Future::poll(
+                write.as_mut(),
+                &mut std::task::Context::from_waker(std::task::Waker::noop()),
+            );
+            match first {
+                std::task::Poll::Ready((id, result)) => warn_unrecorded(&id, result),
+                std::task::Poll::Pending => self.recording.push(write),
+            }
+        }
+        if open.is_empty() {
+            self.finish(active);
+            return;
+        }
+        for record in open {
+            let courier = self.courier(&record.hotkey);
+            // A courier ends only after the dispatcher.
+            let _ = courier.send(Command::Deliver(Arc::clone(&active), Box::new(record)));
+        }
+    }
+
+    fn courier(&mut self, hotkey: &str) -> &mpsc::UnboundedSender<Command> {
+        let (shared, stop, kill) = (&self.shared, &self.stop, &self.kill);
+        let (tasks, settled) = (&self.tasks, &self.settled_tx);
+        self.couriers.entry(hotkey.to_owned()).or_insert_with(|| {
+            let (tx, rx) = mpsc::unbounded_channel();
+            let courier =
+                Courier::new(hotkey.to_owned(), Arc::clone(shared), stop.clone(), settled.clone());
+            let kill = kill.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = courier.run(rx) => {}
+                    () = kill.cancelled() => {}
+                }
+            });
+            tx
+        })
+    }
+
+    /// A courier for every validator that will get signals, so that its connection is warm.
+    fn warm_couriers(&mut self) {
+        if self.shared.policy.warm_every.is_some() {
+            let now = self.shared.now();
+            let snapshot = Arc::clone(&self.shared.directory.borrow());
+            for target in self.shared.policy.targets(&snapshot, now) {
+                self.courier(&target.hotkey);
+            }
+        }
+    }
+
+    fn wake(&self) {
+        for courier in self.couriers.values() {
+            let _ = courier.send(Command::Wake);
+        }
+    }
+
+    /// Looks for cancellations; after missed events at every signal in delivery.
+    async fn cancelled(&mut self, event: Result<StoreEvent, broadcast::error::RecvError>) {
+        match event {
+            Ok(StoreEvent { id, change: StoreChange::CancelRequested, .. }) => {
+                if let Some(active) = self.active.get(&id) {
+                    active.cancelled.store(true, Ordering::Release);
+                    self.wake();
+                }
+            }
+            Ok(_) => {}
+            Err(_) => {
+                for (id, active) in &self.active {
+                    if let Ok(Some(stored)) = self.shared.store.get(id).await {
+                        active.cancelled.store(stored.cancel_requested, Ordering::Release);
+                    }
+                }
+                self.wake();
+            }
+        }
+    }
+
+    fn finish(&self, active: Arc<Active>) {
+        let shared = Arc::clone(&self.shared);
+        self.finishing.push(Box::pin(async move {
+            let id = active.id().clone();
+            let validators = active.records();
+            let (state, reason) = shared.policy.judge(&validators);
+            let report =
+                DeliveryReport { state, reason, validators, finished_at: shared.now() };
+            loop {
+                match shared.store.finish(&active.lease, &report).await {
+                    Ok(()) => break,
+                    Err(e @ (StoreError::LeaseLost { .. } | StoreError::WrongState { .. })) => {
+                        tracing::warn!(uuid = %id, code = e.code(), "not finished by us: {e}");
+                        return id;
+                    }
+                    Err(e) => {
+                        tracing::error!(uuid = %id, code = e.code(), "its end cannot be recorded yet: {e}");
+                        tokio::time::sleep(Duration::from_millis(500)).await;
+                    }
+                }
+            }
+            match state {
+                SignalState::Processed => tracing::info!(uuid = %id, "processed"),
+                _ => tracing::warn!(uuid = %id, "failed: {}", report.reason),
+            }
+            id
+        }));
+    }
+}
+
+fn warn_unrecorded(id: &OrderUuid, result: Result<(), StoreError>) {
+    if let Err(e) = result {
+        tracing::warn!(uuid = %id, code = e.code(), "its validators were not recorded: {e}");
+    }
+}

@@ -1,0 +1,117 @@
+//! The network's own limits, kept per validator: requests per window, and the cooldown per pair.
+//!
+//! The validator starts its window with the first request that it sees; ours starts when that
+//! request was answered, so ours never ends earlier than its.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::policy::Pacing;
+use crate::trade_pair::TradePairId;
+
+/// The two clocks do not tick together.
+const MARGIN: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Default)]
+pub(super) struct Pacer {
+    limits: Option<Pacing>,
+    window_start: Option<Instant>,
+    used: u32,
+    in_flight: u32,
+    last_order: BTreeMap<TradePairId, Instant>,
+    blocked_until: Option<Instant>,
+}
+
+impl Pacer {
+    pub(super) fn new(limits: Option<Pacing>) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// When the next request may leave; `None` means now.
+    pub(super) fn request_at(&self, now: Instant) -> Option<Instant> {
+        let mut at = self.blocked_until.filter(|t| *t > now);
+        if let Some(limits) = &self.limits {
+            let window = Duration::from_secs(limits.rate_limit.window_s) + MARGIN;
+            let end = self.window_start.map(|start| start + window);
+            let over = end.is_none_or(|end| end <= now) && self.in_flight == 0;
+            if !over && self.used >= limits.rate_limit.max_requests {
+                // Until the first request of the window is answered its end is not known.
+                at = at.max(Some(end.unwrap_or(now + window)));
+            }
+        }
+        at
+    }
+
+    /// When the next order of a pair may leave; `None` means now.
+    pub(super) fn pair_at(&self, pair: Option<&TradePairId>, now: Instant) -> Option<Instant> {
+        let limits = self.limits.as_ref()?;
+        let last = self.last_order.get(pair?)?;
+        Some(*last + limits.cooldown + MARGIN).filter(|at| *at > now)
+    }
+
+    /// A request leaves.
+    pub(super) fn begun(&mut self, now: Instant) {
+        if let Some(limits) = &self.limits {
+            let window = Duration::from_secs(limits.rate_limit.window_s) + MARGIN;
+            let over = self.window_start.is_some_and(|start| start + window <= now);
+            if over && self.in_flight == 0 {
+                self.window_start = None;
+                self.used = 0;
+            }
+            self.used += 1;
+            self.in_flight += 1;
+        }
+    }
+
+    /// A request came to its end; `reached` when the validator may have seen it.
+    pub(super) fn ended(&mut self, now: Instant, pair: Option<&TradePairId>, reached: bool) {
+        if self.limits.is_none() {
+            return;
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if !reached {
+            self.used = self.used.saturating_sub(1);
+            return;
+        }
+        self.window_start.get_or_insert(now);
+        if let Some(pair) = pair {
+            self.last_order.insert(pair.clone(), now);
+        }
+    }
+
+    /// The validator said how long to wait before anything else.
+    pub(super) fn blocked(&mut self, until: Instant) {
+        self.blocked_until = self.blocked_until.max(Some(until));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::RateLimit;
+
+    #[test]
+    fn ten_requests_then_the_rest_of_the_window() {
+        let limits = Pacing {
+            cooldown: Duration::from_secs(5),
+            rate_limit: RateLimit { max_requests: 10, window_s: 60 },
+        };
+        let mut pacer = Pacer::new(Some(limits));
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let pair = TradePairId::from("BTCUSDC");
+        for i in 0..10 {
+            assert_eq!(pacer.request_at(at(i)), None);
+            pacer.begun(at(i));
+            pacer.ended(at(i), Some(&pair), true);
+        }
+        assert_eq!(pacer.request_at(at(10)), Some(at(60) + MARGIN));
+        assert_eq!(pacer.pair_at(Some(&pair), at(10)), Some(at(14) + MARGIN));
+        assert_eq!(pacer.request_at(at(61)), None);
+        pacer.begun(at(61));
+        pacer.ended(at(61), None, false);
+        assert_eq!(pacer.used, 0);
+    }
+}
