@@ -128,9 +128,7 @@ impl ApiError {
             StoreError::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, code, text),
             StoreError::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, code, text)
                 .retry_after(Duration::from_secs(30)),
-            StoreError::Corrupt { .. } => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, text)
-            }
+            StoreError::Corrupt { .. } => Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, text),
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, text)
                 .retry_after(Duration::from_secs(5)),
         }
@@ -153,7 +151,8 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         if let Some(wait) = self.retry_after {
             // Rounded up: coming back too early would only be refused again.
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
+            headers
+                .insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

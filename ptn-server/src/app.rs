@@ -151,7 +151,7 @@ impl App {
                 tracing::error!("reading the key files failed");
             }
             rounds = rounds.wrapping_add(1);
-            if rounds % 30 == 0 {
+            if rounds.is_multiple_of(30) {
                 self.limits.tidy();
             }
         }

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
-use futures_util::StreamExt;
-use http_body_util::{BodyExt, BodyStream, Limited};
+use http_body_util::BodyExt;
 
 use crate::answer::ApiError;
 
@@ -31,11 +30,11 @@ pub(crate) async fn read(
         drain(body).await;
         return Err(too_large(most));
     }
-    let mut body = Limited::new(body, most);
-    match tokio::time::timeout(time, BodyExt::collect(&mut body)).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            drain(body.into_inner()).await;
+    let mut body = body;
+    match tokio::time::timeout(time, collect(&mut body, most)).await {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => {
+            drain(body).await;
             Err(too_large(most))
         }
         Ok(Err(_)) => {
@@ -50,11 +49,32 @@ pub(crate) async fn read(
     }
 }
 
-async fn drain(body: Body) {
-    let mut stream = BodyStream::new(body);
+/// The whole body, `None` when it is larger than allowed. Nearly every body is one piece, which is
+/// handed on without copying it.
+async fn collect(body: &mut Body, most: usize) -> Result<Option<Bytes>, axum::Error> {
+    let mut first = Bytes::new();
+    let mut rest: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > most {
+            return Ok(None);
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(Some(if rest.is_empty() { first } else { rest.into() }))
+}
+
+async fn drain(mut body: Body) {
     let discard = async {
         let mut left = DRAIN;
-        while let Some(Ok(frame)) = stream.next().await {
+        while let Some(Ok(frame)) = body.frame().await {
             let length = frame.data_ref().map_or(0, Bytes::len);
             match left.checked_sub(length) {
                 Some(rest) => left = rest,

@@ -113,7 +113,11 @@ pub const SETTINGS: &[SettingText] = &[
         "off",
         "on: the action decides, prev_market_position tells a partial exit from an entry",
     ),
-    ("tradingview.tickers", "", "Other names for pairs: BTCUSDT=BTCUSDC,BINANCE:ETHUSDT=ETHUSDC; auto = by similarity"),
+    (
+        "tradingview.tickers",
+        "",
+        "Other names for pairs: BTCUSDT=BTCUSDC,BINANCE:ETHUSDT=ETHUSDC; auto = by similarity",
+    ),
     ("tradingview.idempotency", "off", "on: an idempotency_key in the alert recognises re-sends"),
 ];
 

@@ -7,7 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{Extensions, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -22,8 +22,8 @@ use crate::routes::label;
 pub(crate) struct Client(pub(crate) IpAddr);
 
 impl Client {
-    pub(crate) fn of(request: &Request) -> IpAddr {
-        request.extensions().get::<Self>().map_or(crate::listen::NO_ADDRESS, |c| c.0)
+    pub(crate) fn of(extensions: &Extensions) -> IpAddr {
+        extensions.get::<Self>().map_or(crate::listen::NO_ADDRESS, |c| c.0)
     }
 }
 

@@ -112,9 +112,7 @@ impl Limits {
 /// One IPv6 customer has a whole /64, so that is what counts as one address.
 pub(crate) fn subnet(address: IpAddr) -> IpAddr {
     match address {
-        IpAddr::V6(v6) => {
-            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
-        }
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,
     }
 }

@@ -70,7 +70,10 @@ pub(crate) async fn serve(
     if hurry.is_err() {
         app.hurry.cancel();
         if tokio::time::timeout(grace.min(HURRY), connections.wait()).await.is_err() {
-            tracing::warn!(open = connections.len(), "connections were cut at the end of the grace");
+            tracing::warn!(
+                open = connections.len(),
+                "connections were cut at the end of the grace"
+            );
         }
     }
     stop.cancel();
@@ -293,7 +296,12 @@ mod tests {
     fn the_answer_to_a_connection_too_many_is_well_formed() {
         let text = std::str::from_utf8(BUSY).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("content-length: {}\r", body.len())) || head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
+        assert!(
+            head.contains(&format!("content-length: {}\r", body.len()))
+                || head.ends_with(&format!("content-length: {}", body.len())),
+            "{}",
+            body.len()
+        );
         serde_json::from_str::<serde_json::Value>(body).unwrap();
     }
 }

@@ -134,8 +134,16 @@ impl Metrics {
             metrics.latency.clone(),
         );
         r.register("ptn_pending_signals", "Signals not finished", metrics.pending.clone());
-        r.register("ptn_oldest_pending_seconds", "Age of the oldest of them", metrics.oldest.clone());
-        r.register("ptn_store_accepting", "1 while signals are accepted", metrics.accepting.clone());
+        r.register(
+            "ptn_oldest_pending_seconds",
+            "Age of the oldest of them",
+            metrics.oldest.clone(),
+        );
+        r.register(
+            "ptn_store_accepting",
+            "1 while signals are accepted",
+            metrics.accepting.clone(),
+        );
         r.register("ptn_events_missed", "Store events not counted here", metrics.missed.clone());
         metrics
     }
@@ -183,10 +191,7 @@ impl Metrics {
             }
             StoreChange::Finished { state, .. } => {
                 self.finished.get_or_create(&StateLabel { state: state.as_str() }).inc();
-                self.accepted_at
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(&event.id);
+                self.accepted_at.lock().unwrap_or_else(PoisonError::into_inner).remove(&event.id);
             }
             _ => {}
         }

@@ -18,7 +18,7 @@ pub struct Network {
 }
 
 /// The addresses from which TradingView calls webhooks (its help page 43000529348).
-pub const TRADINGVIEW: [&str; 4] =
+pub(crate) const TRADINGVIEW: [&str; 4] =
     ["52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7"];
 
 impl Network {

@@ -58,7 +58,10 @@ fn operation(route: &Route) -> Value {
         "/api/submit-order" => {
             body = schema("Signal");
             add("200", answer("Every validator that must acknowledge it did", "Submitted"));
-            add("202", answer("Safe and still being delivered when the deadline passed", "Submitted"));
+            add(
+                "202",
+                answer("Safe and still being delivered when the deadline passed", "Submitted"),
+            );
         }
         "/api/bracket-orders/batch" => {
             body = schema("BracketBatch");
@@ -84,7 +87,10 @@ fn operation(route: &Route) -> Value {
             json!({"description": "A stream without end; Last-Event-ID brings what was missed",
                    "content": {"text/event-stream": {}}}),
         ),
-        "/metrics" => add("200", json!({"description": "OpenMetrics", "content": {"application/openmetrics-text": {}}})),
+        "/metrics" => add(
+            "200",
+            json!({"description": "OpenMetrics", "content": {"application/openmetrics-text": {}}}),
+        ),
         "/docs" => add("200", json!({"description": "A page", "content": {"text/html": {}}})),
         _ => add("200", answer("Yes", "Answer")),
     }
@@ -96,7 +102,8 @@ fn operation(route: &Route) -> Value {
         add("503", error("Nothing was stored; see Retry-After"));
     }
     if !body.is_null() {
-        parameters.push(json!({"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"},
+        parameters
+            .push(json!({"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"},
             "description": "The order_uuid, for clients that cannot put it into the body"}));
         add("400", error("A rule was broken, or the network refused it; code and field say which"));
         add("413", error("Larger than the limit (256 KiB)"));

@@ -66,8 +66,7 @@ pub(crate) fn decide(stored: &StoredSignal, reason: Option<&str>) -> Outcome {
 }
 
 fn failed(required: &[&ValidatorRecord], reason: Option<&str>) -> Outcome {
-    let lacking: Vec<_> =
-        required.iter().filter(|v| v.state != DeliveryState::Accepted).collect();
+    let lacking: Vec<_> = required.iter().filter(|v| v.state != DeliveryState::Accepted).collect();
     let said = |v: &ValidatorRecord, otherwise: &str| {
         if v.message.is_empty() { otherwise.to_owned() } else { v.message.clone() }
     };

@@ -38,19 +38,49 @@ pub struct Route {
     pub summary: &'static str,
 }
 
-const fn route(method: &'static str, path: &'static str, key: bool, summary: &'static str) -> Route {
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    key: bool,
+    summary: &'static str,
+) -> Route {
     Route { method, path, key, summary }
 }
 
 /// Every endpoint.
 pub const ROUTES: &[Route] = &[
-    route("POST", "/api/receive-signal", true, "Takes a signal (key in the body or header) and answers once it is safe"),
-    route("POST", "/api/submit-order", true, "Takes a signal (key in the header) and answers when the validators did"),
-    route("GET", "/api/order-status/{uuid}", true, "What became of an order: completed, failed, pending or not_found"),
-    route("POST", "/api/bracket-orders/batch", true, "Creates, changes and cancels brackets of one pair together"),
+    route(
+        "POST",
+        "/api/receive-signal",
+        true,
+        "Takes a signal (key in the body or header) and answers once it is safe",
+    ),
+    route(
+        "POST",
+        "/api/submit-order",
+        true,
+        "Takes a signal (key in the header) and answers when the validators did",
+    ),
+    route(
+        "GET",
+        "/api/order-status/{uuid}",
+        true,
+        "What became of an order: completed, failed, pending or not_found",
+    ),
+    route(
+        "POST",
+        "/api/bracket-orders/batch",
+        true,
+        "Creates, changes and cancels brackets of one pair together",
+    ),
     route("GET", "/api/signals", true, "Signals, newest first"),
     route("GET", "/api/signals/{uuid}", true, "One signal with every validator's record"),
-    route("POST", "/api/signals/{uuid}/retry", true, "Sends a failed signal again to who did not acknowledge it"),
+    route(
+        "POST",
+        "/api/signals/{uuid}/retry",
+        true,
+        "Sends a failed signal again to who did not acknowledge it",
+    ),
     route("POST", "/api/signals/{uuid}/cancel", true, "Stops what was not sent yet"),
     route("GET", "/api/events", true, "Live events (server-sent events)"),
     route("GET", "/api/health", false, "Health, as the Python server answers it"),

@@ -71,10 +71,11 @@ impl TradingView {
             if let Some(other) = self.tickers.get(pair) {
                 let other = other.as_str().into();
                 object.set("trade_pair", other);
-            } else if self.tickers_auto && rules.catalogue.get(pair).is_none() {
-                if let Some(found) = rules.catalogue.suggest(pair) {
-                    object.set("trade_pair", found.id.as_str().into());
-                }
+            } else if self.tickers_auto
+                && rules.catalogue.get(pair).is_none()
+                && let Some(found) = rules.catalogue.suggest(pair)
+            {
+                object.set("trade_pair", found.id.as_str().into());
             }
         }
         if !self.idempotency {
@@ -155,7 +156,8 @@ mod tests {
     fn actions_and_tickers_are_translated() {
         let mut view = TradingView { actions: true, ..TradingView::default() };
         view.set_tickers("XBT=BTCUSDC, auto").unwrap();
-        let check = |alert: &str, result: &str| assert_eq!(translate(&view, alert).unwrap(), result);
+        let check =
+            |alert: &str, result: &str| assert_eq!(translate(&view, alert).unwrap(), result);
         check(
             r#"{"order_type":"Buy","trade_pair":"XBT"}"#,
             r#"{"order_type":"LONG","trade_pair":"BTCUSDC"}"#,
@@ -178,9 +180,13 @@ mod tests {
             let alert = format!(
                 r#"{{"order_type":"{action}","market_position":"{now}","prev_market_position":"{before}"}}"#
             );
-            assert_eq!(translate(&view, &alert).unwrap(), format!(r#"{{"order_type":"{result}"}}"#));
+            assert_eq!(
+                translate(&view, &alert).unwrap(),
+                format!(r#"{{"order_type":"{result}"}}"#)
+            );
         }
-        let wrong = r#"{"order_type":"long","market_position":"long","prev_market_position":"long"}"#;
+        let wrong =
+            r#"{"order_type":"long","market_position":"long","prev_market_position":"long"}"#;
         assert!(translate(&view, wrong).unwrap_err().contains("strategy.order.action"));
     }
 

@@ -44,8 +44,8 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
 
 async fn batch(app: &App, request: Request) -> Result<Response, ApiError> {
     let started = Instant::now();
-    let client = Client::of(&request);
     let (head, body) = request.into_parts();
+    let client = Client::of(&head.extensions);
     authorise(app, client, &head.headers)?;
     let object = read_object(app, &head.headers, body).await?;
     if app.rules.era != Era::Y2026 {
@@ -150,7 +150,9 @@ fn entry(order: Json) -> Result<Json, String> {
     match action.as_str() {
         "cancel" if !has_uuid => Err("cancel requires order_uuid".to_owned()),
         // Prices would turn it into a change.
-        "cancel" => Ok(Json::Object(order.remove("order_uuid").into_iter().map(|u| ("order_uuid".to_owned(), u)).collect())),
+        "cancel" => Ok(Json::Object(
+            order.remove("order_uuid").into_iter().map(|u| ("order_uuid".to_owned(), u)).collect(),
+        )),
         "update" if !has_uuid => Err("update requires order_uuid".to_owned()),
         // Without a price the network would read it as a cancellation.
         "create" | "update" if !has_price => {

@@ -29,7 +29,7 @@ struct Stream {
 }
 
 pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
-    if let Err(error) = authorise(&app, Client::of(&request), request.headers()) {
+    if let Err(error) = authorise(&app, Client::of(request.extensions()), request.headers()) {
         return error.into_response();
     }
     let last = request.headers().get("last-event-id").and_then(|v| v.to_str().ok());

@@ -16,7 +16,8 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
         + f64::from(u32::try_from(now() % 1000).unwrap_or(0)) / 1000.0;
     match app.ready().await {
         Ok(()) => {
-            let body = json!({"status": "healthy", "service": "MinerRestServer", "timestamp": timestamp});
+            let body =
+                json!({"status": "healthy", "service": "MinerRestServer", "timestamp": timestamp});
             answer::json(StatusCode::OK, &body)
         }
         Err(reason) => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -30,14 +31,15 @@ pub(crate) async fn handle(
     uuid: Result<Path<String>, axum::extract::rejection::PathRejection>,
     request: Request,
 ) -> Response {
-    match status(&app, uuid.map(|p| p.0).unwrap_or_default(), &request).await {
+    let head = request.into_parts().0;
+    match status(&app, uuid.map(|p| p.0).unwrap_or_default(), &head).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     }
 }
 
-async fn status(app: &App, uuid: String, request: &Request) -> Result<Response, ApiError> {
-    authorise(app, Client::of(request), request.headers())?;
+async fn status(app: &App, uuid: String, head: &Parts) -> Result<Response, ApiError> {
+    authorise(app, Client::of(&head.extensions), &head.headers)?;
     let id = path_uuid(&uuid)?;
     let order_uuid = id.as_str();
     let stored = app.store.get(&id).await.map_err(|error| {

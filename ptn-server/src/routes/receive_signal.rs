@@ -38,8 +38,8 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
 }
 
 async fn receive(app: &App, request: Request) -> Result<Response, ApiError> {
-    let client = Client::of(&request);
     let (head, body) = request.into_parts();
+    let client = Client::of(&head.extensions);
     if body::content_type(&head.headers) == ContentType::Other {
         let status = match app.rules.era {
             Era::Y2024 => StatusCode::UNSUPPORTED_MEDIA_TYPE,

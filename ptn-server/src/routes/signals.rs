@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use ptn_core::record::SignalState;
@@ -29,9 +30,10 @@ struct Page<'a> {
 }
 
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
+    let head = request.into_parts().0;
     let work = async {
-        authorise(&app, Client::of(&request), request.headers())?;
-        let filter = filter(request.uri())?;
+        authorise(&app, Client::of(&head.extensions), &head.headers)?;
+        let filter = filter(&head.uri)?;
         let found = app.store.list(&filter).await.map_err(|e| ApiError::store(&e))?;
         let last = found.last().map(|s| s.seq);
         let next_before = last.filter(|_| found.len() >= filter.limit);
@@ -71,9 +73,8 @@ fn filter(uri: &Uri) -> Result<Filter, ApiError> {
                 filter.before_seq = Some(seq);
             }
             _ => {
-                let text = format!(
-                    "{key:?} is not known here; allowed: state, trade_pair, limit, before"
-                );
+                let text =
+                    format!("{key:?} is not known here; allowed: state, trade_pair, limit, before");
                 return Err(bad(&key, text));
             }
         }
@@ -83,14 +84,15 @@ fn filter(uri: &Uri) -> Result<Filter, ApiError> {
 
 type Uuid = Result<Path<String>, PathRejection>;
 
-fn begin(app: &App, uuid: Uuid, request: &Request) -> Result<OrderUuid, ApiError> {
-    authorise(app, Client::of(request), request.headers())?;
+fn begin(app: &App, uuid: Uuid, head: &Parts) -> Result<OrderUuid, ApiError> {
+    authorise(app, Client::of(&head.extensions), &head.headers)?;
     path_uuid(&uuid.map(|p| p.0).unwrap_or_default())
 }
 
 pub(crate) async fn show(State(app): State<Arc<App>>, uuid: Uuid, request: Request) -> Response {
+    let head = request.into_parts().0;
     let work = async {
-        let id = begin(&app, uuid, &request)?;
+        let id = begin(&app, uuid, &head)?;
         match app.store.get(&id).await.map_err(|e| ApiError::store(&e))? {
             Some(stored) => Ok(answer::json(StatusCode::OK, &SignalView::of(&stored))),
             None => Err(ApiError::store(&ptn_core::store::StoreError::NotFound { id })),
@@ -100,8 +102,9 @@ pub(crate) async fn show(State(app): State<Arc<App>>, uuid: Uuid, request: Reque
 }
 
 pub(crate) async fn retry(State(app): State<Arc<App>>, uuid: Uuid, request: Request) -> Response {
+    let head = request.into_parts().0;
     let work = async {
-        let id = begin(&app, uuid, &request)?;
+        let id = begin(&app, uuid, &head)?;
         app.store.retry(&id).await.map_err(|e| ApiError::store(&e))?;
         tracing::info!(order_uuid = %id, "a signal is sent again on request");
         let body = json!({
@@ -115,8 +118,9 @@ pub(crate) async fn retry(State(app): State<Arc<App>>, uuid: Uuid, request: Requ
 }
 
 pub(crate) async fn cancel(State(app): State<Arc<App>>, uuid: Uuid, request: Request) -> Response {
+    let head = request.into_parts().0;
     let work = async {
-        let id = begin(&app, uuid, &request)?;
+        let id = begin(&app, uuid, &head)?;
         app.store.cancel(&id).await.map_err(|e| ApiError::store(&e))?;
         tracing::info!(order_uuid = %id, "a signal is cancelled on request");
         let body = json!({

@@ -52,8 +52,8 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
 
 async fn submit(app: &App, request: Request) -> Result<Response, ApiError> {
     let started = Instant::now();
-    let client = Client::of(&request);
     let (head, body) = request.into_parts();
+    let client = Client::of(&head.extensions);
     authorise(app, client, &head.headers)?;
     let object = read_object(app, &head.headers, body).await?;
     let key = idempotency_key(&head.headers).map_err(ApiError::order)?;
@@ -71,7 +71,8 @@ pub(super) async fn read_object(
     headers: &axum::http::HeaderMap,
     body: axum::body::Body,
 ) -> Result<Object, ApiError> {
-    let invalid = |code, text: String| ApiError::bad(code, format!("Invalid request: {text}")).order();
+    let invalid =
+        |code, text: String| ApiError::bad(code, format!("Invalid request: {text}")).order();
     if body::content_type(headers) != ContentType::Json {
         let text = "415 Unsupported Media Type: send Content-Type: application/json";
         return Err(invalid("body_wrong_content_type", text.to_owned()));
