@@ -8,4 +8,5 @@
     reason = "a failed expectation is how a test fails"
 )]
 
+pub mod script;
 pub mod vectors;
