@@ -339,7 +339,7 @@ async fn a_restart_continues_with_those_still_missing() {
     // v3 never answers within the grace: its attempt is cut off.
     first.engine.shutdown(Duration::from_secs(1)).await;
     drop(first);
-    store.release_leases();
+    store.release_claims();
     let second =
         Bench::on(Arc::clone(&store), Era::Y2026, three(), ScriptedTransport::new([], true), |_| {});
     let stored = second.finished("a").await;
@@ -360,7 +360,7 @@ async fn an_interrupted_attempt_of_2024_is_unknown_after_the_restart() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     first.engine.shutdown(Duration::from_secs(1)).await;
     drop(first);
-    store.release_leases();
+    store.release_claims();
     let again = ScriptedTransport::new([], false);
     let second = Bench::on(Arc::clone(&store), Era::Y2024, one, again, |_| {});
     let stored = second.finished("a").await;
