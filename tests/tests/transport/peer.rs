@@ -23,7 +23,7 @@ use tokio::time::Instant;
 /// Long enough for anything that works; a test that reaches it has failed.
 pub(crate) const PATIENT: Duration = Duration::from_secs(20);
 /// For answers that never come.
-pub(crate) const SHORT: Duration = Duration::from_millis(250);
+pub(crate) const SHORT: Duration = Duration::from_millis(400);
 
 pub(crate) const BOTH: [Wire; 2] = [Wire::Btauth, Wire::Dendrite];
 

@@ -2,7 +2,7 @@
 
 use ptn_core::directory::Wire;
 use ptn_core::rules::RateLimit;
-use ptn_core::sign::{Hotkey, Signer};
+use ptn_core::sign::Hotkey;
 use ptn_core::validator::{ValidatorOptions, Verdict};
 
 use crate::peer::*;
