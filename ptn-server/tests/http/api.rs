@@ -120,7 +120,7 @@ async fn metrics_count_what_happened() {
     server.deliver(accepted);
     assert_eq!(server.submit(&order(1)).await.status, 200);
     assert_eq!(server.submit("{}").await.status, 400);
-    assert_eq!(server.send("GET", "/no/such/<path>", &[], "").await.status, 404);
+    assert_eq!(server.send("GET", "/no/such/path", &[], "").await.status, 404);
     let server = &server;
     let text = eventually(|| async move {
         let answer = server.send("GET", "/metrics", &[], "").await;
