@@ -1,0 +1,7 @@
+//! What the three binaries share: settings, logging, signals of the process. Not for embedders,
+//! and not a stable interface: a library does not read environment variables or install loggers.
+
+pub mod config;
+pub mod logging;
+pub mod process;
+pub mod settings;

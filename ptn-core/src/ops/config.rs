@@ -1,0 +1,355 @@
+//! Settings from three layers: `ptn.toml`, then environment, then flags; the later wins.
+//!
+//! Every value knows where it came from. Unknown keys of the file are errors with a suggestion:
+//! a misspelt limit must not be silently ignored.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::settings::{self, Setting};
+use crate::rules::{Era, Rules, RulesError, UnknownPairs};
+
+/// Why the configuration was refused; the text names the setting and what is allowed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A value cannot be used.
+    #[error("{origin}: {key} = {value:?}: {why}")]
+    Value {
+        /// The setting's key.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// Where it was given.
+        origin: Origin,
+        /// What is allowed.
+        why: String,
+    },
+    /// A setting is needed and missing.
+    #[error("--{flag} is needed: {why}")]
+    Missing {
+        /// The flag.
+        flag: &'static str,
+        /// What for.
+        why: String,
+    },
+    /// A file cannot be read.
+    #[error("{path}: {why}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A data file was refused.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// `ptn.toml`.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+    /// A flag.
+    Flag(&'static str),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Env(name) => f.write_str(name),
+            Self::Flag(flag) => write!(f, "--{flag}"),
+        }
+    }
+}
+
+/// Adds the settings to a command as flags.
+pub fn with_flags(mut command: Command, list: &[&'static [Setting]]) -> Command {
+    let config = Arg::new("config").long("config").value_name("FILE");
+    command = command.arg(config.help("Settings file (default: ./ptn.toml when it is there)"));
+    for s in list.iter().flat_map(|l| l.iter()) {
+        let env = format!("[{}]", s.env());
+        let help = match s.default {
+            Some(default) => format!("{} [default: {default}] {env}", s.help),
+            None => format!("{} {env}", s.help),
+        };
+        let arg = Arg::new(s.key).long(s.flag).aliases(s.aliases.iter().copied()).help(help);
+        command = command.arg(if s.value.is_empty() {
+            arg.action(ArgAction::SetTrue)
+        } else {
+            arg.value_name(s.value).action(ArgAction::Set)
+        });
+    }
+    command
+}
+
+/// The resolved settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    values: BTreeMap<&'static str, (String, Origin)>,
+    known: Vec<&'static Setting>,
+}
+
+impl Settings {
+    /// Resolves file, environment and flags.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has unknown keys.
+    pub fn resolve(
+        list: &[&'static [Setting]],
+        matches: &ArgMatches,
+    ) -> Result<Self, ConfigError> {
+        let known: Vec<&'static Setting> = list.iter().flat_map(|l| l.iter()).collect();
+        let mut values = BTreeMap::new();
+        for s in &known {
+            if let Some(default) = s.default {
+                values.insert(s.key, (default.to_owned(), Origin::Default));
+            }
+        }
+        let named = matches.get_one::<String>("config").map(PathBuf::from);
+        let path = named.clone().unwrap_or_else(|| PathBuf::from("ptn.toml"));
+        if named.is_some() || path.exists() {
+            for (key, value) in read_file(&path)? {
+                if let Some(s) = known.iter().find(|s| s.key == key) {
+                    values.insert(s.key, (value, Origin::File(path.clone())));
+                }
+            }
+        }
+        for s in &known {
+            if let Ok(value) = std::env::var(s.env()) {
+                values.insert(s.key, (value, Origin::Env(s.env())));
+            }
+            if s.value.is_empty() {
+                if matches.get_flag(s.key) {
+                    values.insert(s.key, ("on".to_owned(), Origin::Flag(s.flag)));
+                }
+            } else if let Some(value) = matches.get_one::<String>(s.key) {
+                values.insert(s.key, (value.clone(), Origin::Flag(s.flag)));
+            }
+        }
+        Ok(Self { values, known })
+    }
+
+    /// Every setting with its value and origin, for `config show`.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static Setting, Option<&(String, Origin)>)> {
+        self.known.iter().map(|s| (*s, self.values.get(s.key)))
+    }
+
+    /// The value as text.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(|(value, _)| value.as_str())
+    }
+
+    /// Whether someone set it.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|(_, origin)| *origin != Origin::Default)
+    }
+
+    /// An error about a setting's value.
+    pub fn bad(&self, key: &'static str, why: impl Into<String>) -> ConfigError {
+        let (value, origin) = match self.values.get(key) {
+            Some((value, origin)) => (value.clone(), origin.clone()),
+            None => (String::new(), Origin::Default),
+        };
+        ConfigError::Value { key, value, origin, why: why.into() }
+    }
+
+    /// The value, read as a `T`.
+    ///
+    /// # Errors
+    /// When it cannot be read; the error says what is expected.
+    pub fn parse<T: std::str::FromStr>(
+        &self,
+        key: &'static str,
+        expected: &str,
+    ) -> Result<Option<T>, ConfigError> {
+        self.get(key)
+            .map(|text| text.trim().parse().map_err(|_| self.bad(key, format!("expected {expected}"))))
+            .transpose()
+    }
+
+    /// `on` or `off` (also true/false, yes/no, 1/0).
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn switch(&self, key: &'static str) -> Result<Option<bool>, ConfigError> {
+        match self.get(key).map(str::to_ascii_lowercase).as_deref() {
+            None => Ok(None),
+            Some("on" | "true" | "yes" | "1") => Ok(Some(true)),
+            Some("off" | "false" | "no" | "0") => Ok(Some(false)),
+            Some(_) => Err(self.bad(key, "allowed: on, off")),
+        }
+    }
+
+    /// A duration such as `30s`, `5m`, `250ms`, `2h`; a bare number is seconds.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn duration(&self, key: &'static str) -> Result<Option<Duration>, ConfigError> {
+        self.get(key)
+            .map(|text| {
+                parse_duration(text)
+                    .ok_or_else(|| self.bad(key, "expected a duration such as 30s, 5m or 250ms"))
+            })
+            .transpose()
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        expand_home(self.get("data_dir").unwrap_or("./mining"))
+    }
+
+    /// The rule set that the settings name.
+    ///
+    /// # Errors
+    /// When a name is unknown or a file cannot be read.
+    pub fn rules(&self) -> Result<Rules, ConfigError> {
+        let name = self.get("rules.set").unwrap_or("2026");
+        let era = Era::parse(name)
+            .ok_or_else(|| self.bad("rules.set", "allowed: 2024, 2025, 2026"))?;
+        let read = |key: &str| self.get(key).map(|p| read_text(&expand_home(p))).transpose();
+        let (file, pairs) = (read("rules.file")?, read("rules.trade_pairs")?);
+        let mut rules = Rules::from_files(era, file.as_deref(), pairs.as_deref())?;
+        rules.unknown_pairs = match self.get("rules.unknown_pairs") {
+            None | Some("refuse") => UnknownPairs::Refuse,
+            Some("pass") => UnknownPairs::Pass,
+            Some(_) => return Err(self.bad("rules.unknown_pairs", "allowed: refuse, pass")),
+        };
+        Ok(rules)
+    }
+}
+
+/// Reads a duration such as `30s`, `5m`, `250ms`, `2h`; a bare number is seconds.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    let number: f64 = number.parse().ok()?;
+    let seconds = match unit.trim() {
+        "ms" => number / 1000.0,
+        "" | "s" => number,
+        "m" | "min" => number * 60.0,
+        "h" => number * 3600.0,
+        "d" => number * 86400.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// `~/` at the start becomes the home directory.
+pub fn expand_home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
+/// Reads a text file, with its path in the error.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|e| ConfigError::File { path: path.to_owned(), why: e.to_string() })
+}
+
+fn read_file(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
+    let bad = |why: String| ConfigError::File { path: path.to_owned(), why };
+    let table: toml::Table =
+        read_text(path)?.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+    let mut flat = Vec::new();
+    flatten(&table, "", &mut flat);
+    for (key, _) in &flat {
+        if !settings::all().any(|s| s.key == key) {
+            let meant = closest(key).map(|k| format!("; did you mean {k}?")).unwrap_or_default();
+            return Err(bad(format!("unknown setting {key}{meant}")));
+        }
+    }
+    Ok(flat)
+}
+
+fn flatten(table: &toml::Table, prefix: &str, out: &mut Vec<(String, String)>) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match value {
+            toml::Value::Table(inner) => flatten(inner, &key, out),
+            toml::Value::String(text) => out.push((key, text.clone())),
+            toml::Value::Array(items) => {
+                let text = |v: &toml::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+                out.push((key, items.iter().map(text).collect::<Vec<_>>().join(",")));
+            }
+            other => out.push((key, other.to_string())),
+        }
+    }
+}
+
+fn closest(key: &str) -> Option<&'static str> {
+    let distance = |other: &str| {
+        let (a, b): (Vec<char>, Vec<char>) = (key.chars().collect(), other.chars().collect());
+        let mut row: Vec<usize> = (0..=b.len()).collect();
+        for (i, ca) in a.iter().enumerate() {
+            let mut last = i;
+            for (j, cb) in b.iter().enumerate() {
+                let up = row.get(j + 1).copied().unwrap_or(usize::MAX);
+                let left = if j == 0 { i + 1 } else { row.get(j).copied().unwrap_or(usize::MAX) };
+                let best = (last + usize::from(ca != cb)).min(up + 1).min(left + 1);
+                last = up;
+                if let Some(cell) = row.get_mut(j + 1) {
+                    *cell = best;
+                }
+            }
+            if let Some(cell) = row.first_mut() {
+                *cell = i + 1;
+            }
+        }
+        row.last().copied().unwrap_or(usize::MAX)
+    };
+    let best = settings::all().map(|s| (distance(s.key), s.key)).min()?;
+    (best.0 <= key.len().div_ceil(3)).then_some(best.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_duration("5m"), Some(Duration::from_secs(300)));
+        assert_eq!(parse_duration("7"), Some(Duration::from_secs(7)));
+        assert_eq!(parse_duration("soon"), None);
+    }
+
+    #[test]
+    fn a_misspelt_key_finds_the_right_one() {
+        assert_eq!(closest("delivery.polcy"), Some("delivery.policy"));
+        assert_eq!(closest("wallet.hotky"), Some("wallet.hotkey"));
+        assert_eq!(closest("something.else.entirely"), None);
+    }
+
+    #[test]
+    fn flags_beat_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ptn.toml");
+        std::fs::write(&path, "data_dir = \"/a\"\n[rules]\nset = 2024\n").unwrap();
+        let command = with_flags(Command::new("x"), &[settings::COMMON]);
+        let args = ["x", "--config", path.to_str().unwrap(), "--data-dir", "/b"];
+        let matches = command.try_get_matches_from(args).unwrap();
+        let settings = Settings::resolve(&[settings::COMMON], &matches).unwrap();
+        assert_eq!(settings.get("data_dir"), Some("/b"));
+        assert_eq!(settings.rules().unwrap().era, Era::Y2024);
+        std::fs::write(&path, "[rules]\nsett = 2024\n").unwrap();
+        let error = Settings::resolve(&[settings::COMMON], &matches).unwrap_err().to_string();
+        assert!(error.contains("did you mean rules.set?"), "{error}");
+    }
+}

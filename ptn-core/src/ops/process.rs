@@ -1,0 +1,72 @@
+//! The process: Ctrl-C and SIGTERM, no core files while keys are in memory, exit codes.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Done.
+pub const OK: u8 = 0;
+/// Failed.
+pub const FAILED: u8 = 1;
+/// The command or its input was wrong.
+pub const USAGE: u8 = 2;
+/// The network refused.
+pub const REFUSED: u8 = 3;
+/// A server or validator could not be reached.
+pub const UNREACHABLE: u8 = 4;
+/// The order_uuid was used for another signal.
+pub const CONFLICT: u8 = 5;
+/// Maybe sent: the answer was lost.
+pub const UNKNOWN: u8 = 6;
+/// Try again later; nothing was lost (another miner holds the folder, disk full).
+pub const UNAVAILABLE: u8 = 75;
+
+/// A token that is cancelled by the first Ctrl-C or SIGTERM; the second one ends the process at
+/// once, which loses nothing either.
+///
+/// # Errors
+/// When the signal handlers cannot be installed.
+pub fn stop_token() -> std::io::Result<CancellationToken> {
+    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = int.recv() => {}
+                _ = term.recv() => {}
+            }
+            if stop.is_cancelled() {
+                tracing::warn!("stopped at once; what was unfinished continues at the next start");
+                #[allow(clippy::exit, reason = "the user asked twice")]
+                std::process::exit(130);
+            }
+            tracing::info!("stopping; once more to stop at once");
+            stop.cancel();
+        }
+    });
+    Ok(token)
+}
+
+/// No core files: they would contain keys.
+pub fn no_core_files() {
+    if let Err(e) = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0) {
+        tracing::warn!("core files could not be switched off: {e}");
+    }
+}
+
+/// Says on stderr what went wrong, and returns the exit code.
+pub fn complain(program: &str, error: &dyn std::error::Error, code: u8) -> std::process::ExitCode {
+    use std::io::Write as _;
+    let mut text = format!("{program}: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    // Nobody reads stderr any more when this fails.
+    let _ = writeln!(std::io::stderr(), "{text}");
+    std::process::ExitCode::from(code)
+}

@@ -1,0 +1,105 @@
+//! Every setting of every binary, once: flag, environment variable, file key, help and reference
+//! page are made from this list.
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Key in `ptn.toml`, `section.name`. The environment variable is `PTN_` and the key in upper
+    /// case with `_` for `.`.
+    pub key: &'static str,
+    /// The flag, without `--`.
+    pub flag: &'static str,
+    /// Other spellings of the flag that users know.
+    pub aliases: &'static [&'static str],
+    /// What stands for the value in help texts; empty for a switch.
+    pub value: &'static str,
+    /// Default as text; `None` when there is none.
+    pub default: Option<&'static str>,
+    /// What it does, with units.
+    pub help: &'static str,
+}
+
+const fn setting(
+    key: &'static str,
+    flag: &'static str,
+    aliases: &'static [&'static str],
+    value: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Setting {
+    Setting { key, flag, aliases, value, default, help }
+}
+
+/// For every binary.
+pub const COMMON: &[Setting] = &[
+    setting("data_dir", "data-dir", &["data_dir"], "DIR", Some("./mining"), "Folder with received_signals, processed_signals and failed_signals"),
+    setting("rules.set", "rules", &[], "2024|2025|2026", Some("2026"), "Rule set by which signals are read and sent"),
+    setting("rules.file", "rules.file", &[], "FILE", None, "Replaces the rule set's built-in rules file (JSON)"),
+    setting("rules.trade_pairs", "rules.trade-pairs", &[], "FILE", None, "Replaces the rule set's built-in trade pair catalogue (JSON)"),
+    setting("rules.unknown_pairs", "rules.unknown-pairs", &[], "refuse|pass", Some("refuse"), "What to do with trade pairs that the catalogue does not have; pass lets the validator judge"),
+    setting("logging.debug", "logging.debug", &[], "", None, "Log more"),
+    setting("logging.trace", "logging.trace", &[], "", None, "Log everything"),
+    setting("logging.format", "logging.format", &[], "text|json", Some("text"), "Log lines for people or for programs"),
+];
+
+/// For the HTTP server, in its own process or in the miner's.
+pub const SERVER: &[Setting] = &[
+    setting("server.limits", "limits", &["server.limits"], "on|off", Some("on"), "Rate limits per key and address; off switches only these off"),
+    setting("server.submit_deadline", "server.submit-deadline", &[], "DURATION", Some("110s"), "How long POST /api/submit-order waits for the network's answer"),
+    setting("server.key_rate", "server.key-rate", &[], "N/BURST", Some("100/200"), "Requests per second per API key, and how many at once"),
+    setting("server.address_rate", "server.address-rate", &[], "N/BURST", Some("200/400"), "Requests per second per client address, and how many at once"),
+    setting("server.auth_failures", "server.auth-failures", &[], "N", Some("20"), "Wrong keys per minute and address before 429"),
+    setting("server.max_body", "server.max-body", &[], "BYTES", Some("262144"), "Largest request body"),
+    setting("server.header_timeout", "server.header-timeout", &[], "DURATION", Some("10s"), "Time for the head of a request, and idle time in between"),
+    setting("server.body_timeout", "server.body-timeout", &[], "DURATION", Some("10s"), "Time for the body of a request"),
+    setting("server.write_timeout", "server.write-timeout", &[], "DURATION", Some("30s"), "Time for which a client may leave an answer unread"),
+    setting("server.max_connections", "server.max-connections", &[], "N", Some("1000"), "Connections at once"),
+    setting("server.max_connections_per_address", "server.max-connections-per-address", &[], "N", Some("256"), "Connections at once from one address"),
+    setting("server.trusted_proxies", "server.trusted-proxies", &[], "IP,IP/BITS", None, "Proxies whose X-Forwarded-For is believed"),
+    setting("server.allow_from", "server.allow-from", &[], "IP,IP/BITS|tradingview", None, "The only callers; tradingview stands for TradingView's own addresses"),
+    setting("server.key_overlap", "server.key-overlap", &[], "DURATION", Some("0s"), "How long a replaced API key stays valid"),
+    setting("tradingview.actions", "tradingview.actions", &[], "on|off", Some("off"), "Reads buy and sell as LONG and SHORT ({{strategy.order.action}})"),
+    setting("tradingview.position_change", "tradingview.position-change", &[], "on|off", Some("off"), "The action decides, and prev_market_position tells a partial exit from an entry"),
+    setting("tradingview.tickers", "tradingview.tickers", &[], "FROM=TO,..|auto", None, "Other names for pairs: BTCUSDT=BTCUSDC,BINANCE:ETHUSDT=ETHUSDC"),
+    setting("tradingview.idempotency", "tradingview.idempotency", &[], "on|off", Some("off"), "An idempotency_key in the alert recognises re-sends"),
+];
+
+/// Where ptn-server listens.
+pub const SERVER_LISTEN: Setting = setting("server.listen", "listen", &["server.listen"], "ADDR", Some("127.0.0.1:8088"), "Address and port to listen on");
+
+/// For the miner.
+pub const MINER: &[Setting] = &[
+    setting("server.listen", "server.listen", &[], "ADDR", None, "Runs the HTTP server in this process, on this address and port"),
+    setting("netuid", "netuid", &[], "N", Some("8"), "Subnet: 8, or 116 and 171 on the test network"),
+    setting("wallet.path", "wallet.path", &["wallet-path"], "DIR", Some("~/.bittensor/wallets"), "Folder of the wallets"),
+    setting("wallet.name", "wallet.name", &["wallet-name"], "NAME", Some("default"), "Name of the wallet"),
+    setting("wallet.hotkey", "wallet.hotkey", &["wallet-hotkey"], "NAME", Some("default"), "Name of the hotkey; its file is read, the coldkey never"),
+    setting("subtensor.network", "subtensor.network", &["network"], "finney|test|local", Some("finney"), "Network; local allows validators on loopback and private addresses and does not pace by default"),
+    setting("validators.file", "validators", &[], "FILE", None, "Validators to send to (TOML: [[validator]] hotkey, ip, port, v_trust, stake, wire)"),
+    setting("delivery.policy", "delivery.policy", &[], "mothership|trust|all", None, "Who must acknowledge a signal (default: the rule set's)"),
+    setting("delivery.mothership", "delivery.mothership", &[], "HOTKEY", None, "The authoritative validator of the mothership policy (default: the network's)"),
+    setting("delivery.pacing", "delivery.pacing", &[], "on|off", None, "Waits out the network's cooldown and rate limit instead of burning attempts (default: on, off on local)"),
+    setting("delivery.timeout", "delivery.timeout", &[], "DURATION", None, "Time for one attempt (default: the rule set's)"),
+    setting("delivery.waits", "delivery.waits", &[], "DURATION,..", None, "Waits before attempt 2, 3, ... (default: the rule set's)"),
+    setting("delivery.max_age", "delivery.max-age", &[], "DURATION|never", None, "A market order that opens or increases is not sent when older (default: 5m)"),
+    setting("delivery.max_age_resting", "delivery.max-age-resting", &[], "DURATION|never", Some("never"), "The same for LIMIT, STOP_LIMIT and BRACKET"),
+    setting("delivery.on_unknown", "delivery.on-unknown", &[], "hold|resend", Some("hold"), "Where validators cannot recognise a repeat (rules of 2024): what to do when an answer was lost; resend may trade twice"),
+    setting("delivery.repo_version", "delivery.repo-version", &[], "TEXT", None, "repo_version on the wire (default: the rule set's)"),
+    setting("delivery.write_failed_signal_logs", "write_failed_signal_logs", &["write-failed-signal-logs"], "on|off", None, "off: a signal that some but not all acknowledged counts as processed (default: on, off on test)"),
+    setting("axon.port", "axon.port", &["axon-port"], "PORT", Some("8091"), "Port of the miner's own HTTP on 127.0.0.1: health and metrics; 0 switches it off"),
+    setting("server.api_host", "api-host", &[], "IP", None, "As in the Python miner: with --api-rest-port the same as --server.listen IP:PORT"),
+    setting("server.api_rest_port", "api-rest-port", &[], "PORT", None, "As in the Python miner, see --api-host"),
+    setting("shutdown.grace", "shutdown.grace", &[], "DURATION", Some("10s"), "How long attempts under way may take after Ctrl-C"),
+];
+
+/// Every setting, for the shared file and the reference page.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    COMMON.iter().chain(SERVER).chain(MINER)
+}
+
+impl Setting {
+    /// Its environment variable.
+    pub fn env(&self) -> String {
+        format!("PTN_{}", self.key.replace('.', "_").to_uppercase())
+    }
+}
