@@ -78,15 +78,16 @@ async fn signal_vectors() {
             "{id}: {}",
             answer.body
         );
-        let text = expected["error_text"].as_str().filter(|_| !product.is_object());
+        // A text "validation error on .." describes the refusal instead of quoting it.
+        let text = expected["error_text"]
+            .as_str()
+            .filter(|text| !product.is_object() && !text.starts_with("validation error on"));
         if let Some(text) = text {
             // "..." stands for a text that varies; the frame repeats the input as Python prints it.
-            let fixed = text.split(" [type=").next().unwrap().trim_end_matches("...").trim_end();
+            let fixed = text.split(" [type=").next().unwrap();
             let error = answer.text("error");
-            assert!(
-                error.starts_with(fixed) || fixed.starts_with(&error),
-                "{id}:\n{error}\n{fixed}"
-            );
+            let known = fixed.split("...").all(|part| error.contains(part.trim()));
+            assert!(known || fixed.starts_with(&error), "{id}:\n{error}\n{fixed}");
         }
     }
 }
