@@ -3,7 +3,7 @@
 //! file (`cargo test -p ptn-examples --example custom_store`) says whether it keeps the contract.
 #![allow(clippy::print_stdout, reason = "an example shows what happens")]
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use ptn_core::order::OrderType;
@@ -97,6 +97,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod contract {
+    use std::sync::Arc;
+
     use ptn_core::store::conformance::StoreFactory;
 
     use super::*;
