@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
-use tokio_util::sync::CancellationToken;
 
 use super::engine::Shared;
 use crate::record::{Progress, ValidatorRecord};
@@ -54,13 +53,8 @@ impl Active {
 
 impl Shared {
     /// Writes progress down, however long that takes: a full disk pauses the lane instead of
-    /// losing what a validator said. `Err` when the signal is not ours any more, or on shutdown.
-    pub(super) async fn persist(
-        &self,
-        lease: &Lease,
-        progress: Progress,
-        stop: &CancellationToken,
-    ) -> Result<(), Gone> {
+    /// losing what a validator said. `Err` when the signal is not ours any more.
+    pub(super) async fn persist(&self, lease: &Lease, progress: Progress) -> Result<(), Gone> {
         let id = lease.stored.signal.id();
         let write = (|| self.store.record(lease, progress.clone()))
             .retry(store_backoff())
@@ -71,13 +65,10 @@ impl Shared {
                     "delivery pauses until its result can be recorded: {e}"
                 );
             });
-        tokio::select! {
-            written = write => written.map_err(|e| {
-                tracing::warn!(uuid = %id, code = e.code(), "another owner continues with it: {e}");
-                Gone
-            }),
-            () = stop.cancelled() => Err(Gone),
-        }
+        write.await.map_err(|e| {
+            tracing::warn!(uuid = %id, code = e.code(), "another owner continues with it: {e}");
+            Gone
+        })
     }
 }
 

@@ -169,9 +169,9 @@ impl EngineBuilder {
     /// When a part is missing.
     pub fn start(self) -> Result<Engine, EngineError> {
         let directory = self.directory.ok_or(EngineError::Missing("directory"))?;
-        let clock = self.clock.unwrap_or_else(|| {
-            Arc::new(|| jiff::Timestamp::now().as_millisecond()) as Clock
-        });
+        let clock = self
+            .clock
+            .unwrap_or_else(|| Arc::new(|| jiff::Timestamp::now().as_millisecond()) as Clock);
         let shared = Arc::new(Shared {
             store: self.store.ok_or(EngineError::Missing("store"))?,
             transport: self.transport.ok_or(EngineError::Missing("transport"))?,
@@ -299,7 +299,10 @@ impl Receipt {
         self.wait(|_| false).await
     }
 
-    async fn wait(&self, early: impl Fn(&StoredSignal) -> bool) -> Result<StoredSignal, StoreError> {
+    async fn wait(
+        &self,
+        early: impl Fn(&StoredSignal) -> bool,
+    ) -> Result<StoredSignal, StoreError> {
         let mut changes = self.store.watch();
         loop {
             changes.mark_unchanged();
@@ -450,9 +453,10 @@ impl Dispatcher {
             // Started here, so that it stands before everything that the couriers record.
             let write = Arc::clone(&active);
             let write_id = id.clone();
-            let mut write: BoxFuture<'static, Recorded> = Box::pin(async move {
-                (write_id, shared.store.record(&write.lease, targets).await)
-            });
+            let mut write: BoxFuture<'static, Recorded> =
+                Box::pin(
+                    async move { (write_id, shared.store.record(&write.lease, targets).await) },
+                );
             let first = std::future::Future::poll(
                 write.as_mut(),
                 &mut std::task::Context::from_waker(std::task::Waker::noop()),
@@ -535,8 +539,7 @@ impl Dispatcher {
             let id = active.id().clone();
             let validators = active.records();
             let (state, reason) = shared.policy.judge(&validators);
-            let report =
-                DeliveryReport { state, reason, validators, finished_at: shared.now() };
+            let report = DeliveryReport { state, reason, validators, finished_at: shared.now() };
             let ended = (|| shared.store.finish(&active.lease, &report))
                 .retry(store_backoff())
                 .when(|e| {
