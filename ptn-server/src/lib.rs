@@ -25,7 +25,6 @@ pub mod metrics;
 mod net;
 mod openapi;
 mod outcome;
-mod python;
 pub mod routes;
 mod tradingview;
 mod wait;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable as _};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Shared;
@@ -61,23 +62,32 @@ impl Shared {
         stop: &CancellationToken,
     ) -> Result<(), Gone> {
         let id = lease.stored.signal.id();
-        loop {
-            match self.store.record(lease, progress.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(StoreError::LeaseLost { .. }) => {
-                    tracing::warn!(uuid = %id, "another owner continues with this signal");
-                    return Err(Gone);
-                }
-                Err(e) => {
-                    tracing::error!(uuid = %id, code = e.code(), "delivery pauses until its result can be recorded: {e}");
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
-                () = stop.cancelled() => return Err(Gone),
-            }
+        let write = (|| self.store.record(lease, progress.clone()))
+            .retry(store_backoff())
+            .when(|e| !matches!(e, StoreError::LeaseLost { .. }))
+            .notify(|e, _| {
+                tracing::error!(
+                    uuid = %id, code = e.code(),
+                    "delivery pauses until its result can be recorded: {e}"
+                );
+            });
+        tokio::select! {
+            written = write => written.map_err(|e| {
+                tracing::warn!(uuid = %id, code = e.code(), "another owner continues with it: {e}");
+                Gone
+            }),
+            () = stop.cancelled() => Err(Gone),
         }
     }
+}
+
+/// How often a store that does not answer is asked again: for ever, less and less often.
+pub(super) fn store_backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times()
 }
 
 /// The signal is not ours to continue.

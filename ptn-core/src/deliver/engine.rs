@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use backon::Retryable as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde::Serialize;
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::active::Active;
+use super::active::{Active, store_backoff};
 use super::courier::{Command, Courier};
 use super::policy::{DeliveryPolicy, required_verdict};
 use crate::directory::{Snapshot, Validator, ValidatorDirectory};
@@ -536,18 +537,19 @@ impl Dispatcher {
             let (state, reason) = shared.policy.judge(&validators);
             let report =
                 DeliveryReport { state, reason, validators, finished_at: shared.now() };
-            loop {
-                match shared.store.finish(&active.lease, &report).await {
-                    Ok(()) => break,
-                    Err(e @ (StoreError::LeaseLost { .. } | StoreError::WrongState { .. })) => {
-                        tracing::warn!(uuid = %id, code = e.code(), "not finished by us: {e}");
-                        return id;
-                    }
-                    Err(e) => {
-                        tracing::error!(uuid = %id, code = e.code(), "its end cannot be recorded yet: {e}");
-                        tokio::time::sleep(Duration::from_millis(500)).await;
-                    }
-                }
+            let ended = (|| shared.store.finish(&active.lease, &report))
+                .retry(store_backoff())
+                .when(|e| {
+                    !matches!(e, StoreError::LeaseLost { .. } | StoreError::WrongState { .. })
+                })
+                .notify(|e, _| {
+                    tracing::error!(
+                        uuid = %id, code = e.code(), "its end cannot be recorded yet: {e}"
+                    );
+                });
+            if let Err(e) = ended.await {
+                tracing::warn!(uuid = %id, code = e.code(), "not finished by us: {e}");
+                return id;
             }
             match state {
                 SignalState::Processed => tracing::info!(uuid = %id, "processed"),

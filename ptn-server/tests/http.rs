@@ -1,0 +1,18 @@
+//! The server over real sockets: every status and body that callers rely on.
+//!
+//! One binary, so that it links once; the modules are grouped by endpoint and by fault.
+
+#[path = "http/api.rs"]
+mod api;
+#[path = "http/harness.rs"]
+mod harness;
+#[path = "http/hostile.rs"]
+mod hostile;
+#[path = "http/keys.rs"]
+mod keys;
+#[path = "http/receive_signal.rs"]
+mod receive_signal;
+#[path = "http/submit_order.rs"]
+mod submit_order;
+#[path = "http/vectors.rs"]
+mod vectors;
