@@ -153,3 +153,20 @@ async fn the_limit_on_requests_is_told() {
     assert!(reply.error_message.starts_with("Rate limited. Please wait "), "{reply:?}");
     assert_eq!(reply.should_retry, Some(true), "it is left as it was sent");
 }
+
+#[tokio::test]
+async fn a_lenient_validator_believes_what_a_strict_one_refuses() {
+    // As the network's own validator of 2026: why a 200 proves nothing about a signature.
+    for strict in [true, false] {
+        let mut options = ValidatorOptions::default();
+        options.strict = strict;
+        let v = validator(options).await;
+        let mut to = v.entry(Wire::Btauth);
+        to.hotkey = Hotkey::from_seed([9; 32]).address().to_owned();
+        match send(&transport(local()), &to, &order(), PATIENT).await {
+            Ok(reply) => assert!(strict && reply.status == 403, "{reply:?}"),
+            // It processed the order, and says who it is.
+            Err(error) => assert!(!strict && error.code == "wrong_validator", "{error}"),
+        }
+    }
+}
