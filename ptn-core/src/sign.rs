@@ -9,7 +9,7 @@ mod hotkey;
 pub mod ss58;
 
 #[cfg(feature = "sign")]
-pub use hotkey::{Hotkey, HotkeyError, verify};
+pub use hotkey::{Hotkey, HotkeyError, verify, verify_key};
 
 /// Signs in the name of a hotkey.
 pub trait Signer: Send + Sync + 'static {

@@ -11,6 +11,8 @@ pub mod btauth;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
+pub mod nonce;
+#[cfg(feature = "http")]
 pub mod python;
 #[cfg(feature = "http")]
 pub mod synapse;
@@ -104,7 +106,8 @@ pub struct TransportError {
     /// Whether the order may have arrived.
     pub certainty: Certainty,
     /// Stable code: `connect`, `connect_timeout`, `address_refused`, `timeout`, `connection_lost`,
-    /// `bad_answer`, `answer_too_large`, `signing`, `not_sendable`.
+    /// `bad_answer`, `answer_too_large`, `wrong_validator`, `wrong_order`, `signing`,
+    /// `not_sendable`.
     pub code: &'static str,
     /// What happened, where, and what to do.
     pub message: String,
@@ -126,4 +129,20 @@ pub trait ValidatorTransport: Send + Sync + 'static {
 
     /// Opens a connection ahead of time, where that makes sense. Never sends an order.
     async fn warm(&self, _to: &Validator) {}
+}
+
+/// A request header: its name in lower case, and its value.
+#[cfg(feature = "http")]
+pub type Header = (&'static str, String);
+
+/// A signature as both wires write it.
+#[cfg(feature = "http")]
+pub(crate) fn hex_signature(signature: &[u8; 64]) -> String {
+    let mut digits = [0; 128];
+    // The lengths fit, so this cannot fail.
+    let _ = hex::encode_to_slice(signature, &mut digits);
+    let mut text = String::with_capacity(130);
+    text.push_str("0x");
+    text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+    text
 }

@@ -1,0 +1,235 @@
+//! `python_str`: what Python's `str()` makes of a signal after parsing its JSON.
+//!
+//! An axon of bittensor 6 to 10 hashes that text, not the JSON (wire spec section 3.4), so the
+//! sender must arrive at it byte by byte. Both are made from one [`Json`], whose key order and
+//! number tokens are those of the text that is sent. [`sendable`] says which values are safe:
+//! where validators' Pythons disagree, no hash fits them all.
+
+use std::fmt::Write as _;
+
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
+use crate::json::Json;
+
+/// Python's `str()` of the value.
+pub fn python_str(json: &Json) -> String {
+    let mut out = String::new();
+    value(&mut out, json);
+    out
+}
+
+/// Whether every validator arrives at the same [`python_str`]; otherwise why not.
+///
+/// # Errors
+/// Names the value: a whole number beyond 64 bits, a number that is not finite, or a string with
+/// a character that some Python versions print and others escape.
+pub fn sendable(json: &Json) -> Result<(), String> {
+    match json {
+        Json::Null | Json::Bool(_) => Ok(()),
+        Json::Number(token) => {
+            if is_integer(token) {
+                if token.parse::<i64>().is_err() && token.parse::<u64>().is_err() {
+                    return Err(format!("the whole number {} needs more than 64 bits", cut(token)));
+                }
+            } else if !token.parse::<f64>().is_ok_and(f64::is_finite) {
+                return Err(format!("the number {} is not finite", cut(token)));
+            }
+            Ok(())
+        }
+        Json::String(text) => sendable_text(text),
+        Json::Array(items) => items.iter().try_for_each(sendable),
+        Json::Object(object) => object.iter().try_for_each(|(key, value)| {
+            sendable_text(key)?;
+            sendable(value)
+        }),
+    }
+}
+
+fn sendable_text(text: &str) -> Result<(), String> {
+    if text.is_ascii() {
+        return Ok(());
+    }
+    match text.chars().find(|c| {
+        matches!(
+            c.general_category(),
+            GeneralCategory::Unassigned | GeneralCategory::PrivateUse | GeneralCategory::Surrogate
+        )
+    }) {
+        Some(c) => Err(format!(
+            "the character U+{:04X} has no meaning in Unicode, or not in every version",
+            u32::from(c)
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Enough of a value to recognise it.
+fn cut(token: &str) -> String {
+    match token.get(..32) {
+        Some(start) => format!("{start}..."),
+        None => token.to_owned(),
+    }
+}
+
+fn is_integer(token: &str) -> bool {
+    !token.contains(['.', 'e', 'E', 'N', 'I'])
+}
+
+fn value(out: &mut String, json: &Json) {
+    match json {
+        Json::Null => out.push_str("None"),
+        Json::Bool(true) => out.push_str("True"),
+        Json::Bool(false) => out.push_str("False"),
+        Json::Number(token) => number(out, token),
+        Json::String(text) => string(out, text),
+        Json::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push_str(", ");
+                }
+                value(out, item);
+            }
+            out.push(']');
+        }
+        Json::Object(object) => {
+            out.push('{');
+            for (i, (key, item)) in object.iter().enumerate() {
+                if i > 0 {
+                    out.push_str(", ");
+                }
+                string(out, key);
+                out.push_str(": ");
+                value(out, item);
+            }
+            out.push('}');
+        }
+    }
+}
+
+fn number(out: &mut String, token: &str) {
+    match token {
+        "NaN" => return out.push_str("nan"),
+        "-0" => return out.push('0'),
+        _ if is_integer(token) => return out.push_str(token),
+        _ => {}
+    }
+    // Tokens are JSON numbers, or Python's `Infinity`; Rust reads both.
+    let x: f64 = token.parse().unwrap_or(f64::NAN);
+    if x.is_infinite() {
+        return out.push_str(if x > 0.0 { "inf" } else { "-inf" });
+    }
+    // Rust gives the shortest digits that read back, as Python does; the layout is Python's own.
+    let scientific = format!("{x:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if !(-4..16).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{mantissa}e{sign}{:02}", exponent.unsigned_abs());
+        return;
+    }
+    // In this range Rust's plain form has the same digits, and never an exponent.
+    let start = out.len();
+    let _ = write!(out, "{x}");
+    if !out.get(start..).is_some_and(|t| t.contains('.')) {
+        out.push_str(".0");
+    }
+}
+
+fn string(out: &mut String, text: &str) {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    out.push(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote => {
+                out.push('\\');
+                out.push(c);
+            }
+            ' '..='~' => out.push(c),
+            c if c.is_ascii() || !printable(c) => {
+                let code = u32::from(c);
+                // Writing to a String cannot fail.
+                let _ = match code {
+                    0..=0xff => write!(out, "\\x{code:02x}"),
+                    0x100..=0xffff => write!(out, "\\u{code:04x}"),
+                    _ => write!(out, "\\U{code:08x}"),
+                };
+            }
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+}
+
+/// Python's `str.isprintable` for a character outside ASCII.
+fn printable(c: char) -> bool {
+    use GeneralCategory as G;
+    !matches!(
+        c.general_category(),
+        G::Control
+            | G::Format
+            | G::Surrogate
+            | G::PrivateUse
+            | G::Unassigned
+            | G::LineSeparator
+            | G::ParagraphSeparator
+            | G::SpaceSeparator
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::parse(text.as_bytes()).unwrap()
+    }
+
+    #[track_caller]
+    fn check(input: &str, expect: &str) {
+        assert_eq!(python_str(&json(input)), expect, "{input}");
+    }
+
+    #[test]
+    fn numbers_are_laid_out_as_python_does() {
+        check("[1, 1.0, -0, -0.0, 0e0, 1e2]", "[1, 1.0, 0, -0.0, 0.0, 100.0]");
+        check("[0.0001, 0.00001, 1.5e-7]", "[0.0001, 1e-05, 1.5e-07]");
+        check("[1e15, 1e16, 1.5e300]", "[1000000000000000.0, 1e+16, 1.5e+300]");
+        check(
+            "[9999999999999998.0, 12345678901234567.0]",
+            "[9999999999999998.0, 1.2345678901234568e+16]",
+        );
+        check("[1e999, -1e999, NaN]", "[inf, -inf, nan]");
+        check("123456789012345678901234567890", "123456789012345678901234567890");
+    }
+
+    #[test]
+    fn strings_are_quoted_as_python_does() {
+        check(r#"["it's", "say \"x\"", "it's \"x\""]"#, r#"["it's", 'say "x"', 'it\'s "x"']"#);
+        check(r#"["a\\b", "\n\r\t\b\u007f"]"#, r"['a\\b', '\n\r\t\x08\x7f']");
+        check("[\"\u{a0}é\u{200b}\u{e000}🚀\u{e0001}\"]", r"['\xa0é\u200b\ue000🚀\U000e0001']");
+    }
+
+    #[test]
+    fn what_pythons_disagree_about_is_not_sendable() {
+        for good in ["18446744073709551615", "-9223372036854775808", r#""日本 🚀 é""#, "1e300"]
+        {
+            assert_eq!(sendable(&json(good)), Ok(()), "{good}");
+        }
+        for bad in [
+            "18446744073709551616",
+            "-9223372036854775809",
+            "[{\"a\": 1e400}]",
+            "NaN",
+            "\"\u{e000}\"",
+            "{\"\u{378}\": 1}",
+        ] {
+            assert!(sendable(&json(bad)).is_err(), "{bad}");
+        }
+    }
+}
