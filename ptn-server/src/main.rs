@@ -1,1 +1,4 @@
-fn main(){}
+//! The `ptn-server` binary; everything is in the library.
+fn main() -> std::process::ExitCode {
+    ptn_server::cli::main()
+}
