@@ -18,6 +18,7 @@
 pub mod conformance;
 #[cfg(feature = "fs")]
 pub mod fs;
+mod index;
 mod memory;
 
 #[cfg(feature = "fs")]
@@ -93,6 +94,28 @@ pub struct Filter {
     pub before_seq: Option<u64>,
     /// At most this many, newest first; 0 means 100.
     pub limit: usize,
+}
+
+impl Filter {
+    fn limit(&self) -> usize {
+        if self.limit == 0 { 100 } else { self.limit }
+    }
+}
+
+/// How many events a slow listener may lag behind before it misses some.
+const EVENT_BACKLOG: usize = 4096;
+
+fn now_ms() -> UnixMs {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| UnixMs::try_from(since.as_millis()).unwrap_or(UnixMs::MAX))
+}
+
+fn matches(filter: &Filter, stored: &StoredSignal) -> bool {
+    (filter.states.is_empty() || filter.states.contains(&stored.state))
+        && filter.before_seq.is_none_or(|before| stored.seq < before)
+        && filter.trade_pair.as_deref().is_none_or(|wanted| {
+            stored.signal.trade_pair().is_some_and(|pair| pair.as_str() == wanted)
+        })
 }
 
 /// What a store can refuse. Every variant says what to do.

@@ -1,0 +1,113 @@
+//! Finished signals, read back from their files.
+//!
+//! A file of the Python tools under an id holds a signal that is not ours to judge: its id counts
+//! as used, and nothing else is known. A file with a `.reason.txt` beside it was never accepted.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::disk::open_foreign;
+use super::durable::{Spool, io_error};
+use super::layout::reason_name;
+use crate::record::{SignalState, legacy};
+use crate::signal::OrderUuid;
+use crate::store::index::{Archive, Standing};
+use crate::store::{Filter, StoreError, StoredSignal, matches};
+
+/// No file of ours comes near this.
+const MAX_FINISHED: u64 = 16 * 1024 * 1024;
+
+const FOLDERS: [SignalState; 2] = [SignalState::Processed, SignalState::Failed];
+
+impl Archive for Spool {
+    fn standing(&self, id: &OrderUuid) -> Result<Option<Standing>, StoreError> {
+        for state in FOLDERS {
+            let Some(text) = self.read_finished(state, id.as_str())? else { continue };
+            return Ok(Some(match legacy::read_finished(&text) {
+                Some(s) => Standing::finished(s.seq, s.signal.digest(), s.state),
+                None => Standing::finished(0, [0; 32], state),
+            }));
+        }
+        Ok(None)
+    }
+
+    fn load(&self, id: &OrderUuid) -> Result<Option<StoredSignal>, StoreError> {
+        for state in FOLDERS {
+            if let Some(text) = self.read_finished(state, id.as_str())? {
+                return Ok(legacy::read_finished(&text));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Spool {
+    fn read_finished(&self, state: SignalState, name: &str) -> Result<Option<String>, StoreError> {
+        let folder = self.layout.finished(state);
+        let path = folder.join(name);
+        let text = match read_text(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Nothing that we wrote.
+            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Ok(None),
+            other => other.map_err(io_error("cannot read", &path))?,
+        };
+        let refused = state == SignalState::Failed && folder.join(reason_name(name)).exists();
+        Ok((!refused).then_some(text))
+    }
+
+    /// Finished signals that match, about the newest first, at most `limit` of each folder. Reads
+    /// no more files than it must: their times of change are in the order of arrival.
+    pub(super) fn list_finished(&self, filter: &Filter) -> Result<Vec<StoredSignal>, StoreError> {
+        let mut found = Vec::new();
+        for state in FOLDERS {
+            if !filter.states.is_empty() && !filter.states.contains(&state) {
+                continue;
+            }
+            let folder = self.layout.finished(state);
+            let mut names = newest_names(folder).map_err(io_error("cannot list", folder))?;
+            let mut wanted = filter.limit();
+            while wanted > 0
+                && let Some((_, name)) = names.pop()
+            {
+                let Ok(Some(text)) = self.read_finished(state, &name) else { continue };
+                let Some(stored) = legacy::read_finished(&text) else { continue };
+                if matches(filter, &stored) {
+                    found.push(stored);
+                    wanted -= 1;
+                }
+            }
+        }
+        found.sort_by_key(|stored| Reverse(stored.seq));
+        Ok(found)
+    }
+}
+
+fn newest_names(folder: &Path) -> io::Result<BinaryHeap<(SystemTime, Box<str>)>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.ends_with(".reason.txt") {
+            continue;
+        }
+        if let Ok(meta) = entry.metadata()
+            && meta.is_file()
+        {
+            names.push((meta.modified()?, name.into_boxed_str()));
+        }
+    }
+    Ok(names.into())
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let file = open_foreign(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let mut text = Vec::new();
+    file.take(MAX_FINISHED).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}

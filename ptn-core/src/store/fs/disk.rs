@@ -1,0 +1,99 @@
+//! The calls that change a disk, in one small trait, so that tests can fail each of them.
+//!
+//! What is to be called in which order is left to [`super::durable`] and [`super::journal`].
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::SystemTime;
+
+/// Every call that changes something.
+pub(super) trait Disk: std::fmt::Debug + Send + Sync {
+    /// Creates one folder that only we may enter; it may exist.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Creates a file that only we may read; it must not exist.
+    fn create_new(&self, path: &Path) -> io::Result<File>;
+    /// Opens a file for reading and appending; creates it if asked to.
+    fn open_append(&self, path: &Path, create: bool) -> io::Result<File>;
+    /// Writes everything.
+    fn write_all(&self, file: &File, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts a file.
+    fn truncate(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Sets the time of the last change.
+    fn set_modified(&self, file: &File, at: SystemTime) -> io::Result<()>;
+    /// Returns when the file's content would survive a power cut.
+    fn sync(&self, file: &File) -> io::Result<()>;
+    /// Returns when the folder's names would survive a power cut.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file a second name, which must not exist.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Renames a file; an existing one is replaced.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The disk of this machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    }
+
+    fn open_append(&self, path: &Path, create: bool) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(create)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+    }
+
+    fn write_all(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
+    }
+
+    fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
+        file.set_len(len)
+    }
+
+    fn set_modified(&self, file: &File, at: SystemTime) -> io::Result<()> {
+        file.set_modified(at)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+}
+
+/// Opens a file that others may have made: follows no link and never waits for a FIFO.
+pub(super) fn open_foreign(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}

@@ -1,0 +1,91 @@
+//! Names and places in a data directory.
+//!
+//! ```text
+//! mining/
+//!   received_signals/<id>     waiting or in delivery; files that others drop here are adopted
+//!   processed_signals/<id>    everyone who must acknowledge it did
+//!   failed_signals/<id>       finished without that
+//!   failed_signals/<name>     a file that could not be adopted, as it was, and beside it
+//!   failed_signals/<name>.reason.txt
+//!   .ptn/lock                 held by the process that delivers: its pid and host
+//!   .ptn/journal.lock         held while the journal is read or extended
+//!   .ptn/journal/journal.log  the truth; see `journal`
+//!   .ptn/journal.damaged      copy of a journal that could not be read
+//!   .ptn/tmp/                 files in the making; swept by the owner at start
+//! ```
+//!
+//! A file that we write into one of the three folders carries a time of change that belongs to its
+//! signal alone: the millisecond of its acceptance, and its place in the order of arrival as the
+//! nanoseconds below that. So `ls -t` shows the order of arrival, and our own files are told from
+//! others' without opening them.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::record::SignalState;
+use crate::store::UnixMs;
+
+/// The paths of one data directory.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    pub(super) root: PathBuf,
+    pub(super) received: PathBuf,
+    pub(super) processed: PathBuf,
+    pub(super) failed: PathBuf,
+    pub(super) private: PathBuf,
+    pub(super) tmp: PathBuf,
+    pub(super) journal_dir: PathBuf,
+    pub(super) journal: PathBuf,
+    pub(super) journal_lock: PathBuf,
+    pub(super) owner_lock: PathBuf,
+    pub(super) damaged: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn new(root: PathBuf) -> Self {
+        let private = root.join(".ptn");
+        let journal_dir = private.join("journal");
+        Self {
+            received: root.join("received_signals"),
+            processed: root.join("processed_signals"),
+            failed: root.join("failed_signals"),
+            tmp: private.join("tmp"),
+            journal: journal_dir.join("journal.log"),
+            journal_lock: private.join("journal.lock"),
+            owner_lock: private.join("lock"),
+            damaged: private.join("journal.damaged"),
+            journal_dir,
+            private,
+            root,
+        }
+    }
+
+    /// Every folder, parents first.
+    pub(super) fn folders(&self) -> [&Path; 7] {
+        [
+            &self.root,
+            &self.received,
+            &self.processed,
+            &self.failed,
+            &self.private,
+            &self.journal_dir,
+            &self.tmp,
+        ]
+    }
+
+    /// The folder of finished signals.
+    pub(super) fn finished(&self, state: SignalState) -> &Path {
+        if state == SignalState::Processed { &self.processed } else { &self.failed }
+    }
+}
+
+/// The name of the file that says why `name` was not adopted.
+pub(super) fn reason_name(name: &str) -> String {
+    format!("{name}.reason.txt")
+}
+
+/// The time of change that marks the files of one signal as ours.
+pub(super) fn mark(accepted_at: UnixMs, seq: u64) -> SystemTime {
+    let ms = u64::try_from(accepted_at).unwrap_or(0);
+    SystemTime::UNIX_EPOCH + Duration::from_millis(ms) + Duration::from_nanos(seq % 1_000_000)
+}

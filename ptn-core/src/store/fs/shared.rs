@@ -1,0 +1,238 @@
+//! What the threads of one open store have in common.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{broadcast, oneshot, watch};
+
+use super::FsOptions;
+use super::durable::Spool;
+use super::folders::Job;
+use super::journal::Identity;
+use super::watch::Hint;
+use super::writer::Message;
+use crate::signal::OrderUuid;
+use crate::store::index::{Answer, Index, Record, Request};
+use crate::store::{EVENT_BACKLOG, StoreError, StoreEvent, UnixMs};
+
+/// Accepts are "flowing" for this long after the last one.
+const FLOWING: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) spool: Spool,
+    pub(super) options: FsOptions,
+    pub(super) owner: bool,
+    index: Mutex<Index>,
+    changes: watch::Sender<u64>,
+    events: broadcast::Sender<StoreEvent>,
+    event_number: AtomicU64,
+    poisoned: OnceLock<String>,
+    /// A folder that was removed or replaced.
+    missing: Mutex<Option<PathBuf>>,
+    requests: Sender<Message>,
+    jobs: Sender<Job>,
+    hints: Sender<Hint>,
+    catching_up: AtomicBool,
+    /// Length and identity that the journal has when nobody else wrote.
+    journal_seen: Mutex<(u64, Identity)>,
+    started: Instant,
+    last_accept: AtomicU64,
+}
+
+/// The sending ends of the threads' queues.
+#[derive(Debug)]
+pub(super) struct Queues {
+    pub(super) requests: Sender<Message>,
+    pub(super) jobs: Sender<Job>,
+    pub(super) hints: Sender<Hint>,
+}
+
+impl Shared {
+    pub(super) fn new(spool: Spool, options: FsOptions, owner: bool, queues: Queues) -> Self {
+        Self {
+            spool,
+            options,
+            owner,
+            index: Mutex::default(),
+            changes: watch::Sender::new(0),
+            events: broadcast::Sender::new(EVENT_BACKLOG),
+            event_number: AtomicU64::new(0),
+            poisoned: OnceLock::new(),
+            missing: Mutex::default(),
+            requests: queues.requests,
+            jobs: queues.jobs,
+            hints: queues.hints,
+            catching_up: AtomicBool::new(false),
+            journal_seen: Mutex::default(),
+            started: Instant::now(),
+            last_accept: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn events(&self) -> broadcast::Receiver<StoreEvent> {
+        self.events.subscribe()
+    }
+
+    pub(super) fn now(&self) -> UnixMs {
+        (self.options.clock)()
+    }
+
+    /// Makes one record so, tells the listeners, and has the files brought in line. `ours`: this
+    /// process wrote the record.
+    pub(super) fn apply(
+        &self,
+        index: &mut Index,
+        record: Record,
+        ours: bool,
+    ) -> Result<(), String> {
+        let listeners = self.events.receiver_count() > 0;
+        let change = if listeners { index.change(&record) } else { None };
+        let touches = match &record {
+            Record::Accept { .. } => ours,
+            Record::Finish { .. } | Record::Retry(_) => self.owner,
+            _ => false,
+        };
+        let id = record.id().clone();
+        index.apply(record)?;
+        if let Some(change) = change {
+            let number = self.event_number.fetch_add(1, Ordering::Relaxed) + 1;
+            let event = StoreEvent { number, at: self.now(), id: id.clone(), change };
+            // The last listener may just have gone.
+            self.events.send(event).ok();
+        }
+        if touches {
+            self.align(id);
+        }
+        Ok(())
+    }
+
+    /// Wakes whoever watches.
+    pub(super) fn changed(&self) {
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// Queues a request now; the answer comes when it is durable.
+    pub(super) fn ask(
+        &self,
+        request: Request,
+    ) -> Result<oneshot::Receiver<Result<Answer, StoreError>>, StoreError> {
+        if let Some(why) = self.poisoned.get() {
+            return Err(StoreError::Poisoned(why.clone()));
+        }
+        if matches!(request, Request::Accept { .. }) {
+            self.check_folders()?;
+            let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.last_accept.store(ms, Ordering::Relaxed);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Message::Ask(request, reply)).map_err(|_| stopped())?;
+        Ok(answer)
+    }
+
+    /// Whether accepts are coming in: then the folders wait.
+    pub(super) fn flowing(&self) -> bool {
+        let last = Duration::from_millis(self.last_accept.load(Ordering::Relaxed));
+        !last.is_zero() && self.started.elapsed().saturating_sub(last) < FLOWING
+    }
+
+    /// Stops the store for good: nobody knows what the disk holds.
+    pub(super) fn poison(&self, why: &str) -> StoreError {
+        let why = self.poisoned.get_or_init(|| {
+            tracing::error!(why, "the store stops: what the disk holds is uncertain");
+            why.to_owned()
+        });
+        StoreError::Poisoned(why.clone())
+    }
+
+    pub(super) fn poisoned(&self) -> Option<StoreError> {
+        self.poisoned.get().map(|why| StoreError::Poisoned(why.clone()))
+    }
+
+    pub(super) fn accepting(&self) -> bool {
+        self.poisoned.get().is_none() && self.check_folders().is_ok()
+    }
+
+    /// Says which folder is gone, or that all are there again.
+    pub(super) fn set_missing(&self, folder: Option<PathBuf>) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *missing != folder {
+            match &folder {
+                Some(path) => tracing::error!(path = %path.display(),
+                    "the folder was removed or replaced while in use; nothing is accepted until it is back"),
+                None => tracing::info!("the folders are back"),
+            }
+            *missing = folder;
+        }
+    }
+
+    fn check_folders(&self) -> Result<(), StoreError> {
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        match missing.as_ref() {
+            None => Ok(()),
+            Some(path) => Err(StoreError::Io {
+                what: "the folder was removed or replaced while in use:",
+                path: path.clone(),
+                source: std::io::ErrorKind::NotFound.into(),
+            }),
+        }
+    }
+
+    /// Has the files of one signal brought in line with the index, soon.
+    pub(super) fn align(&self, id: OrderUuid) {
+        self.jobs.send(Job::Align(id)).ok();
+    }
+
+    pub(super) fn job(&self, job: Job) {
+        self.jobs.send(job).ok();
+    }
+
+    pub(super) fn hint(&self, hint: Hint) {
+        self.hints.send(hint).ok();
+    }
+
+    pub(super) fn tell_writer(&self, message: Message) {
+        self.requests.send(message).ok();
+    }
+
+    pub(super) fn journal_seen(&self, len: u64, id: Identity) {
+        *self.journal_seen.lock().unwrap_or_else(PoisonError::into_inner) = (len, id);
+    }
+
+    /// Has the journal read if another process extended it.
+    pub(super) fn hint_journal(&self) {
+        use std::os::unix::fs::MetadataExt as _;
+        let seen = *self.journal_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = std::fs::metadata(&self.spool.layout.journal)
+            .map_or(true, |m| (m.len(), (m.dev(), m.ino())) != seen);
+        if news && !self.catching_up.swap(true, Ordering::AcqRel) {
+            self.tell_writer(Message::CatchUp(None));
+        }
+    }
+
+    pub(super) fn catch_up_begins(&self) {
+        self.catching_up.store(false, Ordering::Release);
+    }
+
+    /// Waits until everything that others appended before this call is known.
+    pub(super) fn catch_up(&self) {
+        let (done, wait) = oneshot::channel();
+        self.tell_writer(Message::CatchUp(Some(done)));
+        wait.blocking_recv().ok();
+    }
+}
+
+pub(super) fn stopped() -> StoreError {
+    StoreError::Poisoned("the store was closed".to_owned())
+}
