@@ -138,11 +138,12 @@ pub type Header = (&'static str, String);
 /// A signature as both wires write it.
 #[cfg(feature = "http")]
 pub(crate) fn hex_signature(signature: &[u8; 64]) -> String {
-    let mut digits = [0; 128];
-    // The lengths fit, so this cannot fail.
-    let _ = hex::encode_to_slice(signature, &mut digits);
-    let mut text = String::with_capacity(130);
+    let mut text = String::with_capacity(2 + 2 * signature.len());
     text.push_str("0x");
-    text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+    for byte in signature {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(nibble.into(), 16).unwrap_or('0'));
+        }
+    }
     text
 }

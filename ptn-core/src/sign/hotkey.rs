@@ -123,6 +123,11 @@ impl Hotkey {
         }
     }
 
+    /// A fresh random key, kept nowhere: for demos and tests.
+    pub fn generate() -> Self {
+        Self::new(MiniSecretKey::generate().expand_to_keypair(ExpansionMode::Ed25519))
+    }
+
     /// The key of 64 secret bytes as key files hold them: scalar, then nonce.
     ///
     /// # Errors
@@ -185,10 +190,7 @@ impl Hotkey {
         let stated = text(&file.ss58_address);
         let key = match (by_seed, by_key) {
             (Some(seed), Some(key)) if seed.address != key.address => {
-                return Err(HotkeyError::Mismatch {
-                    actual: key.address.clone(),
-                    stated: seed.address.clone(),
-                });
+                return Err(HotkeyError::Mismatch { actual: key.address, stated: seed.address });
             }
             (Some(key), _) | (None, Some(key)) => key,
             (None, None) if text(&file.secret_phrase).is_some() => {
@@ -206,12 +208,12 @@ impl Hotkey {
         if let Some(stated) = stated
             && stated != key.address
         {
-            return Err(HotkeyError::Mismatch { actual: key.address.clone(), stated });
+            return Err(HotkeyError::Mismatch { actual: key.address, stated });
         }
         if let Some(public) = text(&file.public_key)
             && *secret_bytes::<32>(&public, "publicKey")? != key.public_key()
         {
-            return Err(HotkeyError::Mismatch { actual: key.address.clone(), stated: public });
+            return Err(HotkeyError::Mismatch { actual: key.address, stated: public });
         }
         Ok(key)
     }

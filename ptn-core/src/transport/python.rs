@@ -126,12 +126,12 @@ fn number(out: &mut String, token: &str) {
     if !(-4..16).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         // Writing to a String cannot fail.
-        let _ = write!(out, "{mantissa}e{sign}{:02}", exponent.unsigned_abs());
+        write!(out, "{mantissa}e{sign}{:02}", exponent.unsigned_abs()).unwrap_or_default();
         return;
     }
     // In this range Rust's plain form has the same digits, and never an exponent.
     let start = out.len();
-    let _ = write!(out, "{x}");
+    write!(out, "{x}").unwrap_or_default();
     if !out.get(start..).is_some_and(|t| t.contains('.')) {
         out.push_str(".0");
     }
@@ -154,11 +154,12 @@ fn string(out: &mut String, text: &str) {
             c if c.is_ascii() || !printable(c) => {
                 let code = u32::from(c);
                 // Writing to a String cannot fail.
-                let _ = match code {
+                match code {
                     0..=0xff => write!(out, "\\x{code:02x}"),
                     0x100..=0xffff => write!(out, "\\u{code:04x}"),
                     _ => write!(out, "\\U{code:08x}"),
-                };
+                }
+                .unwrap_or_default();
             }
             c => out.push(c),
         }
