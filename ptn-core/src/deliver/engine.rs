@@ -184,7 +184,7 @@ impl EngineBuilder {
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
         let dispatcher = Dispatcher::new(Arc::clone(&shared), stop.clone(), kill.clone());
         let task = tokio::spawn(dispatcher.run(directory));
-        Ok(Engine { shared, stop, kill, task: Some(task) })
+        Ok(Engine { shared, stop, kill, task: Mutex::new(Some(task)) })
     }
 }
 
@@ -193,7 +193,7 @@ pub struct Engine {
     shared: Arc<Shared>,
     stop: CancellationToken,
     kill: CancellationToken,
-    task: Option<JoinHandle<()>>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl fmt::Debug for Engine {
@@ -236,9 +236,10 @@ impl Engine {
 
     /// Stops: nothing new is started, attempts under way get until `grace` to end, and what is
     /// unfinished stays in the store for the next start.
-    pub async fn shutdown(mut self, grace: Duration) {
+    pub async fn shutdown(&self, grace: Duration) {
         self.stop.cancel();
-        if let Some(mut task) = self.task.take() {
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut task) = task {
             if tokio::time::timeout(grace, &mut task).await.is_err() {
                 self.kill.cancel();
                 // The task ends at once now; its result says nothing more.

@@ -46,10 +46,22 @@ pub const COMMON: &[Setting] = &[
 pub const SERVER: &[Setting] = &[
     setting("server.limits", "limits", &["server.limits"], "on|off", Some("on"), "Rate limits per key and address; off switches only these off"),
     setting("server.submit_deadline", "server.submit-deadline", &[], "DURATION", Some("110s"), "How long POST /api/submit-order waits for the network's answer"),
+    setting("server.key_rate", "server.key-rate", &[], "N/BURST", Some("100/200"), "Requests per second per API key, and how many at once"),
+    setting("server.address_rate", "server.address-rate", &[], "N/BURST", Some("200/400"), "Requests per second per client address, and how many at once"),
+    setting("server.auth_failures", "server.auth-failures", &[], "N", Some("20"), "Wrong keys per minute and address before 429"),
+    setting("server.max_body", "server.max-body", &[], "BYTES", Some("262144"), "Largest request body"),
+    setting("server.header_timeout", "server.header-timeout", &[], "DURATION", Some("10s"), "Time for the head of a request, and idle time in between"),
+    setting("server.body_timeout", "server.body-timeout", &[], "DURATION", Some("10s"), "Time for the body of a request"),
+    setting("server.write_timeout", "server.write-timeout", &[], "DURATION", Some("30s"), "Time for which a client may leave an answer unread"),
+    setting("server.max_connections", "server.max-connections", &[], "N", Some("1000"), "Connections at once"),
+    setting("server.max_connections_per_address", "server.max-connections-per-address", &[], "N", Some("256"), "Connections at once from one address"),
     setting("server.trusted_proxies", "server.trusted-proxies", &[], "IP,IP/BITS", None, "Proxies whose X-Forwarded-For is believed"),
-    setting("server.allow", "server.allow", &[], "IP,IP/BITS|tradingview", None, "Addresses that may call; tradingview stands for TradingView's own"),
-    setting("server.map_actions", "server.map-actions", &[], "on|off", Some("off"), "Reads buy and sell as LONG and SHORT (TradingView's {{strategy.order.action}})"),
-    setting("server.map_tickers", "server.map-tickers", &[], "FROM=TO,..", None, "Replaces trade pairs on the way in, BTCUSDT=BTCUSDC"),
+    setting("server.allow_from", "server.allow-from", &[], "IP,IP/BITS|tradingview", None, "The only callers; tradingview stands for TradingView's own addresses"),
+    setting("server.key_overlap", "server.key-overlap", &[], "DURATION", Some("0s"), "How long a replaced API key stays valid"),
+    setting("tradingview.actions", "tradingview.actions", &[], "on|off", Some("off"), "Reads buy and sell as LONG and SHORT ({{strategy.order.action}})"),
+    setting("tradingview.position_change", "tradingview.position-change", &[], "on|off", Some("off"), "The action decides, and prev_market_position tells a partial exit from an entry"),
+    setting("tradingview.tickers", "tradingview.tickers", &[], "FROM=TO,..|auto", None, "Other names for pairs: BTCUSDT=BTCUSDC,BINANCE:ETHUSDT=ETHUSDC"),
+    setting("tradingview.idempotency", "tradingview.idempotency", &[], "on|off", Some("off"), "An idempotency_key in the alert recognises re-sends"),
 ];
 
 /// Where ptn-server listens.
