@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ptn_core::ops::config::{ConfigError, Settings, parse_duration};
+use ptn_core::ops::settings::SERVER;
+
 use crate::net::Network;
 use crate::tradingview::TradingView;
 
@@ -84,57 +87,36 @@ impl Default for ServerConfig {
     }
 }
 
-/// One setting of the server: key, default as text, help. The flag is `--` and the key.
-pub type SettingText = (&'static str, &'static str, &'static str);
-
 /// Where the server listens unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8088";
 
-/// Every setting that [`ServerConfig::set`] knows.
-pub const SETTINGS: &[SettingText] = &[
-    ("server.submit_deadline", "110s", "How long submit-order waits for the validators"),
-    ("server.limits", "on", "on or off: rate limits per key and per address"),
-    ("server.key_rate", "100/200", "Requests per second per API key / burst"),
-    ("server.address_rate", "200/400", "Requests per second per client address / burst"),
-    ("server.auth_failures", "20", "Wrong keys per minute and address before 429"),
-    ("server.max_body", "262144", "Largest request body in bytes"),
-    ("server.header_timeout", "10s", "Time for the head of a request, and idle time in between"),
-    ("server.body_timeout", "10s", "Time for the body of a request"),
-    ("server.write_timeout", "30s", "Time for which a client may leave an answer unread"),
-    ("server.max_connections", "1000", "Connections at once"),
-    ("server.max_connections_per_address", "256", "Connections at once from one address"),
-    ("server.trusted_proxies", "", "Proxies whose X-Forwarded-For is believed (addresses, ranges)"),
-    ("server.allow_from", "", "The only callers: addresses, ranges, the word tradingview"),
-    ("server.key_overlap", "0s", "How long a replaced API key stays valid"),
-    ("server.grace", "10s", "Time for running requests at shutdown"),
-    ("tradingview.actions", "off", "on: buy and sell mean LONG and SHORT"),
-    (
-        "tradingview.position_change",
-        "off",
-        "on: the action decides, prev_market_position tells a partial exit from an entry",
-    ),
-    (
-        "tradingview.tickers",
-        "",
-        "Other names for pairs: BTCUSDT=BTCUSDC,BINANCE:ETHUSDT=ETHUSDC; auto = by similarity",
-    ),
-    ("tradingview.idempotency", "off", "on: an idempotency_key in the alert recognises re-sends"),
-];
-
 impl ServerConfig {
+    /// Reads the settings of [`ptn_core::ops::settings::SERVER`].
+    ///
+    /// # Errors
+    /// The first one that is wrong.
+    pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        let mut config = Self { data_dir: settings.data_dir(), ..Self::default() };
+        for setting in SERVER {
+            if let Some(value) = settings.get(setting.key) {
+                config.set(setting.key, value).map_err(|why| settings.bad(setting.key, why))?;
+            }
+        }
+        Ok(config)
+    }
+
     /// Sets one value by its key.
     ///
     /// # Errors
     /// One sentence that names the key, the value and what is allowed; an unknown key is an error.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
-        let say = |wanted: &str| format!("{key} = {value:?}: {wanted}");
+        let say = |wanted: &str| format!("{value:?} is not allowed; expected {wanted}");
         let duration = || parse_duration(value).ok_or_else(|| say("a time like 500ms, 30s or 5m"));
         let count = || value.parse().map_err(|_| say("a whole number"));
         let flag = || parse_switch(value).ok_or_else(|| say("on or off"));
         let rate = || parse_rate(value).ok_or_else(|| say("requests per second / burst: 100/200"));
         let networks = || Network::parse_list(value).map_err(|e| say(&e));
         match key {
-            "data_dir" => self.data_dir = PathBuf::from(value),
             "server.submit_deadline" => self.submit_deadline = duration()?,
             "server.limits" => self.limits = flag()?,
             "server.key_rate" => self.key_rate = rate()?,
@@ -153,7 +135,6 @@ impl ServerConfig {
             "server.trusted_proxies" => self.trusted_proxies = networks()?,
             "server.allow_from" => self.allow_from = networks()?,
             "server.key_overlap" => self.key_overlap = duration()?,
-            "server.grace" => self.grace = duration()?,
             "tradingview.actions" => self.tradingview.actions = flag()?,
             "tradingview.position_change" => self.tradingview.position_change = flag()?,
             "tradingview.tickers" => self.tradingview.set_tickers(value).map_err(|e| say(&e))?,
@@ -174,20 +155,6 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
         Err(_) => text.parse(),
     };
     address.map_err(|_| format!("{text:?} is not an address and port like {DEFAULT_LISTEN}"))
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let number: u64 = number.parse().ok()?;
-    match unit.trim() {
-        "ms" => Some(Duration::from_millis(number)),
-        "" | "s" => Some(Duration::from_secs(number)),
-        "m" | "min" => number.checked_mul(60).map(Duration::from_secs),
-        "h" => number.checked_mul(3600).map(Duration::from_secs),
-        _ => None,
-    }
 }
 
 fn parse_switch(text: &str) -> Option<bool> {
@@ -216,8 +183,10 @@ mod tests {
     #[test]
     fn every_setting_has_a_default_that_is_the_default() {
         let mut config = ServerConfig::default();
-        for (key, default, _) in SETTINGS {
-            config.set(key, default).unwrap();
+        for setting in SERVER {
+            if let Some(default) = setting.default {
+                config.set(setting.key, default).unwrap();
+            }
         }
         assert_eq!(format!("{config:?}"), format!("{:?}", ServerConfig::default()));
     }

@@ -1,4 +1,5 @@
-//! The `ptn-server` binary; everything is in the library.
+//! The `ptn-server` command; everything is in the library.
+
 fn main() -> std::process::ExitCode {
-    ptn_server::cli::main()
+    ptn_server::cli::main(std::env::args_os())
 }

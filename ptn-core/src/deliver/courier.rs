@@ -242,7 +242,12 @@ impl Courier {
         if let Some(judged) = &turn.judged {
             self.sending = self.sending.saturating_sub(1);
             let reached = !matches!(judged.verdict, Verdict::NotSent);
-            self.pacer.ended(now, turn.pair.as_ref(), reached);
+            // Only an order that was, or may have been, processed starts the pair's cooldown.
+            let processed = matches!(
+                judged.verdict,
+                Verdict::Accepted | Verdict::AlreadyProcessed | Verdict::MaybeSent
+            );
+            self.pacer.ended(now, turn.pair.as_ref().filter(|_| processed), reached);
             self.failures = if reached { 0 } else { self.failures.saturating_add(1) };
             if let (Verdict::Wait(wait), "rate_limited") = (&judged.verdict, judged.code) {
                 self.pacer.blocked(now + *wait);

@@ -141,7 +141,8 @@ impl FsStore {
                 tracing::warn!(error = %e, "cannot sweep the folder of temporary files");
             }
             // Whatever the last owner did not get to.
-            let index = shared.index();
+            let mut index = shared.index();
+            index.begin_claims(shared.now());
             index.unsettled().for_each(|(id, ..)| shared.align(id.clone()));
             index.oldest().for_each(|(id, _)| shared.align(id.clone()));
             drop(index);

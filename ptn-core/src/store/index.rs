@@ -410,6 +410,21 @@ impl Index {
         self.live.get_mut(id).ok_or_else(|| unknown(id))
     }
 
+    /// Tokens of this process rise above those of all before it: above those that were recorded,
+    /// and, for claims that left no trace, above the time of their making.
+    pub(super) fn begin_claims(&mut self, now: UnixMs) {
+        let time = u64::try_from(now).unwrap_or(0).saturating_mul(1024);
+        self.last_token = self.last_token.max(time);
+    }
+
+    /// As after the death of whoever held them: everything can be claimed again.
+    pub(super) fn release_claims(&mut self) {
+        for entry in self.live.values_mut() {
+            entry.token = 0;
+            self.unclaimed.insert(entry.seq);
+        }
+    }
+
     /// Leases the first unclaimed signals.
     pub(super) fn claim(&mut self, limit: usize) -> Result<Vec<Lease>, (OrderUuid, String)> {
         let first: Vec<u64> = self.unclaimed.iter().copied().take(limit).collect();
