@@ -4,6 +4,8 @@
 
 #[path = "http/api.rs"]
 mod api;
+#[path = "http/failing_store.rs"]
+mod failing_store;
 #[path = "http/harness.rs"]
 mod harness;
 #[path = "http/hostile.rs"]
