@@ -153,7 +153,7 @@ impl Server {
             loop {
                 for lease in store.claim(16).await.unwrap() {
                     let records = decide(lease.stored.signal.id().as_str());
-                    finish(&*store, lease, records).await;
+                    finish(&store, lease, records).await;
                 }
                 if watch.changed().await.is_err() {
                     return;
