@@ -4,7 +4,7 @@
 //! that sends nothing. Every wait on a client has a deadline: the head (also the first byte and the
 //! idle time between requests), the body (in `body`), the reading of an answer. A handler whose
 //! client half-closes is still run to its end. What a request means is left to `routes`; TLS would
-//! go between [`serve`]'s socket and `connection`, which takes any byte stream.
+//! go between `serve`'s socket and `connection`, which takes any byte stream.
 
 use std::collections::HashMap;
 use std::future::Future;

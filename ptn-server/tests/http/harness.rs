@@ -63,6 +63,17 @@ impl Server {
     }
 
     pub(crate) async fn with(era: Era, change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let store = Arc::new(MemoryStore::new());
+        Self::over(store.clone(), store, era, change).await
+    }
+
+    /// A server over some other store; `memory` is what the test looks at.
+    pub(crate) async fn over(
+        served: Arc<dyn SignalStore>,
+        memory: Arc<MemoryStore>,
+        era: Era,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("miner_secrets.json"), r#"{"api_key":"k"}"#).unwrap();
         let mut config = ServerConfig::default();
@@ -70,7 +81,6 @@ impl Server {
         config.limits = false;
         config.submit_deadline = Duration::from_secs(20);
         change(&mut config);
-        let store = Arc::new(MemoryStore::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -79,8 +89,8 @@ impl Server {
             // A dropped sender stops the server as well.
             drop(stopped.await);
         };
-        let task = tokio::spawn(ptn_server::run(config, listener, store.clone(), rules, shutdown));
-        Self { address, store, dir, stop: Some(stop), task }
+        let task = tokio::spawn(ptn_server::run(config, listener, served, rules, shutdown));
+        Self { address, store: memory, dir, stop: Some(stop), task }
     }
 
     pub(crate) fn stop(&mut self) {
@@ -143,7 +153,7 @@ impl Server {
             loop {
                 for lease in store.claim(16).await.unwrap() {
                     let records = decide(lease.stored.signal.id().as_str());
-                    finish(&*store, lease, records).await;
+                    finish(&store, lease, records).await;
                 }
                 if watch.changed().await.is_err() {
                     return;

@@ -92,6 +92,17 @@ async fn failures_say_what_the_network_said() {
 }
 
 #[tokio::test]
+async fn an_order_that_was_filled_without_its_bracket_is_a_success_that_says_so() {
+    let server = Server::start(Era::Y2026).await;
+    let words = "Market order filled successfully, but bracket order creation failed: too close";
+    server.deliver(move |_| vec![record(DeliveryState::Accepted, "filled_without_bracket", words)]);
+    let answer = server.submit(LONG).await;
+    assert_eq!((answer.status, answer.text("success").as_str()), (200, "true"));
+    assert_eq!(answer.text("error_message"), words);
+    assert_eq!(answer.text("code"), "filled_without_bracket");
+}
+
+#[tokio::test]
 async fn required_validators_decide_and_copies_do_not() {
     let server = Server::start(Era::Y2026).await;
     let submitting = server.submit(LONG);
