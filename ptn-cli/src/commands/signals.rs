@@ -189,11 +189,21 @@ async fn by_id(name: &str, args: IdArgs, settings: &Settings, out: &mut Output) 
             "show" => show(&view, out)?,
             "retry" => {
                 source.retry(&view.order_uuid).await?;
-                done(&view, "retry_requested", "is sent again to those who did not acknowledge it", out)?;
+                done(
+                    &view,
+                    "retry_requested",
+                    "is sent again to those who did not acknowledge it",
+                    out,
+                )?;
             }
             _ => {
                 source.cancel(&view.order_uuid).await?;
-                done(&view, "cancel_requested", "is not sent any more to those who did not get it yet", out)?;
+                done(
+                    &view,
+                    "cancel_requested",
+                    "is not sent any more to those who did not get it yet",
+                    out,
+                )?;
             }
         }
     }

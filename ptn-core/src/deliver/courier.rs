@@ -278,7 +278,7 @@ impl Courier {
         self.drop_head(turn.pair.as_ref());
         if let Some(active) = settled {
             // The receiver is gone only when the engine is, and then nothing is to be finished.
-            let _ = self.settled.send(active);
+            self.settled.send(active).ok();
         }
         let queued = self.queued();
         self.shared.health(&self.hotkey, |h| h.queued = queued);
