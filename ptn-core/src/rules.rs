@@ -107,8 +107,6 @@ pub struct DeliveryRules {
     pub retry_only_trusted: bool,
     /// After this a market order that opens or increases a position is not sent any more.
     pub market_max_age_ms: u64,
-    /// The protocol that validators of the time spoke.
-    pub wire: crate::directory::Wire,
     /// `repo_version` of the reference miner.
     pub repo_version: Option<String>,
 }
@@ -234,7 +232,6 @@ impl Rules {
         })
     }
 }
-
 
 #[cfg(test)]
 mod tests {

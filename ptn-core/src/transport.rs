@@ -20,6 +20,7 @@ pub mod synapse;
 #[cfg(feature = "http")]
 pub use http::HttpTransport;
 
+#[cfg(feature = "http")]
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -58,8 +59,6 @@ pub struct OutboundOrder {
     /// Whatever a transport wants to compute once per order (serialised bodies, hashes).
     #[cfg(feature = "http")]
     pub(crate) cache: OnceLock<Arc<http::Prepared>>,
-    #[cfg(not(feature = "http"))]
-    pub(crate) cache: OnceLock<Arc<()>>,
 }
 
 impl OutboundOrder {
@@ -71,6 +70,7 @@ impl OutboundOrder {
             order_uuid: signal.order_uuid().to_owned(),
             repo_version: repo_version.into(),
             subaccount_id: signal.subaccount_id(),
+            #[cfg(feature = "http")]
             cache: OnceLock::new(),
         }
     }
@@ -138,11 +138,12 @@ pub type Header = (&'static str, String);
 /// A signature as both wires write it.
 #[cfg(feature = "http")]
 pub(crate) fn hex_signature(signature: &[u8; 64]) -> String {
-    let mut digits = [0; 128];
-    // The lengths fit, so this cannot fail.
-    let _ = hex::encode_to_slice(signature, &mut digits);
-    let mut text = String::with_capacity(130);
+    let mut text = String::with_capacity(2 + 2 * signature.len());
     text.push_str("0x");
-    text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+    for byte in signature {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(nibble.into(), 16).unwrap_or('0'));
+        }
+    }
     text
 }

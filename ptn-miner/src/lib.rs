@@ -1,1 +1,71 @@
-//! x
+//! The delivering daemon: signals from the spool to the validators, and on request the HTTP server
+//! in the same process.
+//!
+//! It only connects the parts of `ptn-core`: settings, key, spool, directory, transport, engine.
+//! [`run`] takes a ready [`config::MinerConfig`] and a stop signal, so that the demo and the tests
+//! run the same code as the binary.
+
+pub mod config;
+mod daemon;
+mod monitor;
+pub mod validators;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Command;
+use ptn_core::ops::config::{Settings, with_flags};
+use ptn_core::ops::settings::{COMMON, MINER, SERVER};
+use ptn_core::ops::{logging, process};
+
+pub use daemon::{MinerError, Started, run};
+
+/// The command with all its flags; for help texts, completions and man pages.
+pub fn command() -> Command {
+    let command = Command::new("ptn-miner")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Delivers signals to the validators of the Proprietary Trading Network")
+        .after_help(
+            "Signals come from the data directory: what ptn-server, ptn-cli or your own scripts put \
+             into received_signals is delivered, in order per trade pair, to every validator that \
+             counts, and ends in processed_signals or failed_signals with every validator's answer.\n\n\
+             Exit codes: 0 stopped on request, 1 failed, 2 wrong settings, 75 another miner holds \
+             the data directory.",
+        );
+    with_flags(command, &[COMMON, MINER, SERVER])
+}
+
+/// Parses flags, runs until Ctrl-C; what the binary's `main` returns.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(e) => {
+            // Printing help fails only when nobody can read it.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { process::USAGE } else { process::OK });
+        }
+    };
+    let prepared = Settings::resolve(&[COMMON, MINER, SERVER], &matches).and_then(|settings| {
+        logging::install(&settings)?;
+        config::MinerConfig::from_settings(&settings)
+    });
+    let config = match prepared {
+        Ok(config) => config,
+        Err(e) => return process::complain("ptn-miner", &e, process::USAGE),
+    };
+    process::no_core_files();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return process::complain("ptn-miner", &e, process::FAILED),
+    };
+    runtime.block_on(async {
+        let stop = match process::stop_token() {
+            Ok(stop) => stop,
+            Err(e) => return process::complain("ptn-miner", &e, process::FAILED),
+        };
+        match run(config, stop, |_| {}).await {
+            Ok(()) => ExitCode::from(process::OK),
+            Err(e) => process::complain("ptn-miner", &e, e.exit_code()),
+        }
+    })
+}

@@ -8,4 +8,7 @@
     reason = "a failed expectation is how a test fails"
 )]
 
+pub mod http;
+pub mod process;
+pub mod script;
 pub mod vectors;

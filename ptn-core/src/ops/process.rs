@@ -53,3 +53,20 @@ pub fn no_core_files() {
         tracing::warn!("core files could not be switched off: {e}");
     }
 }
+
+/// Says on stderr what went wrong, and returns the exit code.
+pub fn complain(program: &str, error: &dyn std::error::Error, code: u8) -> std::process::ExitCode {
+    use std::io::Write as _;
+    let mut text = format!("{program}: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    // Nobody reads stderr any more when this fails.
+    let _ = writeln!(std::io::stderr(), "{text}");
+    std::process::ExitCode::from(code)
+}

@@ -70,7 +70,8 @@ pub fn decode(address: &str) -> Result<[u8; 32], Ss58Error> {
 }
 
 fn checksum(prefixed: &[u8]) -> [u8; 2] {
-    let hash = Blake2b512::new().chain_update(b"SS58PRE").chain_update(prefixed).finalize();
+    let hash: [u8; 64] =
+        Blake2b512::new().chain_update(b"SS58PRE").chain_update(prefixed).finalize().into();
     [hash[0], hash[1]]
 }
 

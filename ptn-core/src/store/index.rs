@@ -417,6 +417,14 @@ impl Index {
         self.last_token = self.last_token.max(time);
     }
 
+    /// As after the death of whoever held them: everything can be claimed again.
+    pub(super) fn release_claims(&mut self) {
+        for entry in self.live.values_mut() {
+            entry.token = 0;
+            self.unclaimed.insert(entry.seq);
+        }
+    }
+
     /// Leases the first unclaimed signals.
     pub(super) fn claim(&mut self, limit: usize) -> Result<Vec<Lease>, (OrderUuid, String)> {
         let first: Vec<u64> = self.unclaimed.iter().copied().take(limit).collect();

@@ -63,6 +63,12 @@ impl MemoryStore {
         Self { clock, ..Self::default() }
     }
 
+    /// As after the death of the owner: what it had claimed can be claimed again.
+    pub fn release_claims(&self) {
+        self.index().release_claims();
+        self.changes.send_modify(|n| *n += 1);
+    }
+
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }

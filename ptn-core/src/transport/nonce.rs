@@ -18,13 +18,10 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 /// The next nonce.
 pub fn next() -> u64 {
     let now = now_ns();
-    let mut nonce = now;
+    let previous =
+        LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(after(last, now)));
     // The closure always gives a value, so the update cannot fail.
-    let _ = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-        nonce = after(last, now);
-        Some(nonce)
-    });
-    nonce
+    after(previous.unwrap_or_default(), now)
 }
 
 /// Unix time in nanoseconds.

@@ -5,6 +5,8 @@
 //! number tokens are those of the text that is sent. [`sendable`] says which values are safe:
 //! where validators' Pythons disagree, no hash fits them all.
 
+mod newer;
+
 use std::fmt::Write as _;
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
@@ -49,14 +51,15 @@ fn sendable_text(text: &str) -> Result<(), String> {
     if text.is_ascii() {
         return Ok(());
     }
-    match text.chars().find(|c| {
+    let unsafe_in_some_python = |c: &char| {
         matches!(
             c.general_category(),
             GeneralCategory::Unassigned | GeneralCategory::PrivateUse | GeneralCategory::Surrogate
-        )
-    }) {
+        ) || newer::is_newer(*c)
+    };
+    match text.chars().find(unsafe_in_some_python) {
         Some(c) => Err(format!(
-            "the character U+{:04X} has no meaning in Unicode, or not in every version",
+            "the character U+{:04X} is not known to every version of Unicode since 13",
             u32::from(c)
         )),
         None => Ok(()),
@@ -126,12 +129,12 @@ fn number(out: &mut String, token: &str) {
     if !(-4..16).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         // Writing to a String cannot fail.
-        let _ = write!(out, "{mantissa}e{sign}{:02}", exponent.unsigned_abs());
+        write!(out, "{mantissa}e{sign}{:02}", exponent.unsigned_abs()).unwrap_or_default();
         return;
     }
     // In this range Rust's plain form has the same digits, and never an exponent.
     let start = out.len();
-    let _ = write!(out, "{x}");
+    write!(out, "{x}").unwrap_or_default();
     if !out.get(start..).is_some_and(|t| t.contains('.')) {
         out.push_str(".0");
     }
@@ -154,11 +157,12 @@ fn string(out: &mut String, text: &str) {
             c if c.is_ascii() || !printable(c) => {
                 let code = u32::from(c);
                 // Writing to a String cannot fail.
-                let _ = match code {
+                match code {
                     0..=0xff => write!(out, "\\x{code:02x}"),
                     0x100..=0xffff => write!(out, "\\u{code:04x}"),
                     _ => write!(out, "\\U{code:08x}"),
-                };
+                }
+                .unwrap_or_default();
             }
             c => out.push(c),
         }
@@ -228,6 +232,7 @@ mod tests {
             "NaN",
             "\"\u{e000}\"",
             "{\"\u{378}\": 1}",
+            "\"🫠\"",
         ] {
             assert!(sendable(&json(bad)).is_err(), "{bad}");
         }

@@ -1,0 +1,13 @@
+//! The commands, one file each, and what several of them need. Each has a `run` that takes its
+//! matches and the output; what they have in common with daemons is left to `ptn_core::ops`.
+
+pub mod completions;
+pub mod config;
+pub mod demo;
+pub mod doctor;
+pub mod listen;
+pub mod send;
+pub mod signals;
+pub mod spool;
+pub mod target;
+pub mod trigger;

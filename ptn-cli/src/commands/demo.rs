@@ -1,0 +1,173 @@
+//! `demo`: a whole network in one process, real signals through real sockets, and what happened.
+//!
+//! The server and the miner are the real ones ([`ptn_miner::run`]) on a temporary data directory
+//! with throwaway keys; the validators are `LoopbackValidator`s, one of them slow and one that
+//! refuses at first. Nothing leaves this machine. `network` starts it all, `plan` says which
+//! signals are sent, `watch` keeps the times, `screen` draws.
+
+mod network;
+mod plan;
+mod screen;
+mod watch;
+
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, FromArgMatches as _};
+use ptn_core::ops::process;
+use ptn_core::rules::{Era, Rules};
+
+use self::network::Network;
+use self::watch::Watch;
+use crate::Outcome;
+use crate::failure::Failure;
+use crate::output::{Output, Style};
+
+/// When a signal is still not settled after this, something is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+const FRAME: Duration = Duration::from_millis(50);
+
+/// Arguments of `demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// How many validators
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
+    validators: usize,
+    /// How many signals
+    #[arg(long, value_name = "N", default_value_t = 6,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    signals: usize,
+    /// Stay up afterwards, for signals of your own
+    #[arg(long)]
+    serve: bool,
+    /// Rule set
+    #[arg(long, value_name = "2024|2025|2026", default_value = "2026", value_parser = era)]
+    rules: Era,
+}
+
+fn era(text: &str) -> Result<Era, String> {
+    Era::parse(text).ok_or_else(|| "allowed: 2024, 2025, 2026".to_owned())
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When a part cannot start.
+pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
+    let args = DemoArgs::from_arg_matches(matches).map_err(|e| Failure::usage(e.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::io("cannot start", "the runtime", &e))?;
+    runtime.block_on(demo(args, out))
+}
+
+async fn demo(args: DemoArgs, out: &mut Output) -> Outcome {
+    let rules = Rules::load(args.rules).map_err(ptn_core::ops::config::ConfigError::from)?;
+    let plans = plan::plans(&rules, args.signals);
+    let network = Network::start(&rules, args.validators).await?;
+    let stop = process::stop_token().map_err(|e| Failure::io("cannot watch", "signals", &e))?;
+    let mut watch = Watch::new(&network);
+    if !out.is_json() {
+        screen::introduce(&network, &rules, out)?;
+    }
+    let outcome = tokio::select! {
+        outcome = deliver(&network, &plans, &mut watch, out) => outcome,
+        () = stop.cancelled() => Err(Failure::failed("interrupted", "stopped before the end")),
+    };
+    if let Err(failure) = outcome {
+        network.stop().await;
+        return Err(failure);
+    }
+    let ok = conclude(&network, &rules, &watch, args.serve, out)?;
+    if args.serve {
+        serve(&network, &mut watch, &stop, out).await?;
+    }
+    network.stop().await;
+    Ok(if ok { process::OK } else { process::FAILED })
+}
+
+/// Sends everything, each signal when the one before is safe, and waits until all is settled.
+async fn deliver(
+    network: &Network,
+    plans: &[plan::Plan],
+    watch: &mut Watch,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut frame = tokio::time::interval(FRAME);
+    let mut drawing = screen::Drawing::default();
+    for (index, plan) in plans.iter().enumerate() {
+        watch.begin(plan);
+        network.post(index, plan.clone(), watch.answers());
+        while !watch.is_safe(index) {
+            tokio::select! {
+                () = watch.next() => {}
+                _ = frame.tick() => drawing.live(watch, out)?,
+                () = tokio::time::sleep_until(deadline) => return Err(late(watch)),
+            }
+        }
+        drawing.plain(watch, out)?;
+    }
+    while !watch.is_settled() {
+        tokio::select! {
+            () = watch.next() => drawing.plain(watch, out)?,
+            _ = frame.tick() => drawing.live(watch, out)?,
+            () = tokio::time::sleep_until(deadline) => return Err(late(watch)),
+        }
+    }
+    drawing.live(watch, out)?;
+    out.settle();
+    Ok(())
+}
+
+fn late(watch: &Watch) -> Failure {
+    let text = format!("{} not settled after {} s", watch.unsettled(), PATIENCE.as_secs());
+    Failure::failed("demo_timeout", text)
+}
+
+fn conclude(
+    network: &Network,
+    rules: &Rules,
+    watch: &Watch,
+    serve: bool,
+    out: &mut Output,
+) -> Result<bool, Failure> {
+    let ok = watch.all_acknowledged();
+    if out.is_json() {
+        out.document(&watch.document(network, rules.era, ok))?;
+    } else {
+        screen::summary(watch, ok, serve, out)?;
+    }
+    Ok(ok)
+}
+
+/// Shows what else arrives until Ctrl-C.
+async fn serve(
+    network: &Network,
+    watch: &mut Watch,
+    stop: &tokio_util::sync::CancellationToken,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let pair = plan::usual_pair(network.era());
+    let key = network.key_file().display().to_string();
+    let title = out.paint_talk(Style::Strong, "still running; Ctrl-C ends it. The next signal:");
+    out.talk(format!(
+        "\n{title}\n\n\
+         ptn-cli send {pair} long 0.1x --rules {} \\\n  --url {} \\\n  --api-key-file {key}\n\n\
+         curl -d '{{\"trade_pair\":\"{pair}\",\"order_type\":\"LONG\",\"leverage\":0.1}}' \\\n  \
+         -H 'content-type: application/json' \\\n  \
+         -H \"authorization: $(cat {key})\" \\\n  \
+         {}/api/submit-order\n",
+        network.era(),
+        network.url(),
+        network.url(),
+    ));
+    loop {
+        let arrival = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            arrival = watch.arrival() => arrival,
+        };
+        if let Some((index, received)) = arrival {
+            screen::arrival(network, index, &received, out)?;
+        }
+    }
+}

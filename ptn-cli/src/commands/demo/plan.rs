@@ -1,0 +1,145 @@
+//! Which signals the demo sends, as TradingView and as a bot would send them.
+
+use ptn_core::json::{Json, Object};
+use ptn_core::rules::{Era, Rules};
+use ptn_core::signal::Signal;
+
+use crate::text;
+
+/// Placeholder for the API key; replaced when a body is sent.
+pub(super) const KEY: &str = "<api_key>";
+
+/// How a signal comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Via {
+    /// TradingView: the key in the body, text/plain, answered as soon as the signal is safe.
+    Webhook,
+    /// A bot: the key in a header, answered when the network has.
+    Bot,
+}
+
+impl Via {
+    /// The endpoint.
+    pub(super) const fn endpoint(self) -> &'static str {
+        match self {
+            Self::Webhook => "/api/receive-signal",
+            Self::Bot => "/api/submit-order",
+        }
+    }
+
+    /// The word in the table.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Bot => "bot",
+        }
+    }
+}
+
+/// One signal to send.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) via: Via,
+    /// The request body; [`KEY`] stands for the key.
+    pub(super) body: String,
+    /// The order in a few words.
+    pub(super) words: String,
+}
+
+/// The pair that examples use.
+pub(super) const fn usual_pair(era: Era) -> &'static str {
+    match era {
+        Era::Y2026 => "BTCUSDC",
+        _ => "BTCUSD",
+    }
+}
+
+/// `count` signals: a short trading day, again and again.
+pub(super) fn plans(rules: &Rules, count: usize) -> Vec<Plan> {
+    let (btc, eth) = match rules.era {
+        Era::Y2026 => ("BTCUSDC", "ETHUSDC"),
+        _ => ("BTCUSD", "ETHUSD"),
+    };
+    let webhook = |side: &str, pair: &str, size: &str| {
+        let body = format!(
+            r#"{{"api_key":"{KEY}","order_type":"{side}","trade_pair":"{pair}","leverage":"{size}"}}"#
+        );
+        (Via::Webhook, body)
+    };
+    let bot = |text: String| (Via::Bot, text);
+    let market = |pair: &str, side: &str, size: &str| {
+        bot(format!(r#"{{"trade_pair":"{pair}","order_type":"{side}",{size}}}"#))
+    };
+    let limit = bot(format!(
+        r#"{{"trade_pair":"{btc}","execution_type":"LIMIT","order_type":"LONG","quantity":0.01,"limit_price":60000,"stop_loss":58000,"take_profit":66000}}"#
+    ));
+    let day = match rules.era {
+        Era::Y2024 => vec![
+            webhook("long", btc, "0.1"),
+            webhook("short", eth, "0.2"),
+            market("EURUSD", "LONG", r#""leverage":1.50"#),
+            market(btc, "LONG", r#""leverage":0.05"#),
+            webhook("flat", btc, "0"),
+            market(eth, "FLAT", r#""leverage":0"#),
+        ],
+        Era::Y2025 => vec![
+            webhook("long", btc, "0.1"),
+            webhook("short", eth, "0.2"),
+            market("EURUSD", "LONG", r#""value":5000"#),
+            limit,
+            webhook("flat", btc, "0"),
+            market(eth, "FLAT", r#""leverage":0"#),
+        ],
+        Era::Y2026 => vec![
+            webhook("long", btc, "0.1"),
+            webhook("short", eth, "0.2"),
+            market("EURUSD", "LONG", r#""value":5000"#),
+            limit,
+            webhook("flat", btc, "0"),
+            bot(format!(r#"{{"trade_pair":"{eth}","order_type":"FLAT"}}"#)),
+        ],
+    };
+    let plan = |(via, body): (Via, String)| Plan { words: words(&body, rules), via, body };
+    day.into_iter().map(plan).collect::<Vec<_>>().into_iter().cycle().take(count).collect()
+}
+
+fn words(body: &str, rules: &Rules) -> String {
+    match Signal::from_json(body.as_bytes(), rules) {
+        Ok(signal) => {
+            let pair = signal.trade_pair().map(|p| format!("{p} ")).unwrap_or_default();
+            format!("{pair}{}", text::order(signal.body(), signal.order_uuid()))
+        }
+        // A test sees to it that this does not happen.
+        Err(e) => e.to_string(),
+    }
+}
+
+/// The body with an order uuid, for orders that carry their own.
+pub(super) fn with_uuid(body: &str, uuid: &str) -> String {
+    match Json::parse(body.as_bytes()) {
+        Ok(Json::Object(mut object)) => {
+            if object.get("order_uuid").is_none() {
+                object.set("order_uuid", uuid.into());
+            }
+            Json::Object(object).to_string()
+        }
+        _ => Json::Object(Object::new()).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_planned_signal_is_valid() {
+        for era in [Era::Y2024, Era::Y2025, Era::Y2026] {
+            let rules = Rules::load(era).unwrap();
+            let plans = plans(&rules, 13);
+            assert_eq!(plans.len(), 13);
+            for plan in plans {
+                Signal::from_json(plan.body.as_bytes(), &rules).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! `listen`: a validator on loopback that prints what arrives and misbehaves on request.
+//!
+//! It is `ptn_core::validator::LoopbackValidator`, which checks requests as strictly as the real
+//! peers do; here it only gets flags and a voice.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, FromArgMatches as _, ValueEnum};
+use ptn_core::directory::{Validator, Wire};
+use ptn_core::json::Json;
+use ptn_core::ops::process;
+use ptn_core::sign::Hotkey;
+use ptn_core::validator::{Fault, FaultRule, LoopbackValidator, Received, ValidatorOptions, Verdict};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::target::duration;
+use crate::Outcome;
+use crate::failure::Failure;
+use crate::output::{Output, Style};
+use crate::text;
+
+/// Which wire it speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WireChoice {
+    /// Signed headers: bittensor 11.
+    Btauth,
+    /// Dendrite and axon: bittensor 6 to 10.
+    Dendrite,
+    /// Both on one port.
+    Both,
+}
+
+/// Arguments of `listen`.
+#[derive(Debug, Clone, Args)]
+pub struct ListenArgs {
+    /// The wire it speaks
+    #[arg(long, value_enum, default_value_t = WireChoice::Both)]
+    wire: WireChoice,
+    /// Port on 127.0.0.1; 0 takes any
+    #[arg(long, value_name = "PORT", default_value_t = 8090)]
+    port: u16,
+    /// Hotkey file of the validator (default: a throwaway key)
+    #[arg(long, value_name = "FILE")]
+    hotkey_file: Option<PathBuf>,
+    /// End after this many requests
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    #[command(flatten)]
+    faults: FaultArgs,
+}
+
+/// What it does wrong.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Faults")]
+struct FaultArgs {
+    /// Refuse the first N orders with an answer that asks for a retry
+    #[arg(long, value_name = "N")]
+    fail_first: Option<u32>,
+    /// Answer late
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    delay: Option<Duration>,
+    /// Never answer
+    #[arg(long)]
+    hang: bool,
+    /// Answer with this HTTP status
+    #[arg(long, value_name = "CODE", value_parser = clap::value_parser!(u16).range(200..600))]
+    status: Option<u16>,
+    /// Close the connection before the request is read
+    #[arg(long)]
+    drop: bool,
+    /// Process the order and close the connection without an answer
+    #[arg(long)]
+    lose_answer: bool,
+    /// Answer with something that is no answer
+    #[arg(long)]
+    garbage: bool,
+    /// Answer "Rate limited" for this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    rate_limit: Option<u64>,
+    /// Refuse every order with this text, finally
+    #[arg(long, value_name = "TEXT")]
+    reject: Option<String>,
+    /// Misbehave only this many times, then behave
+    #[arg(long, value_name = "N")]
+    times: Option<u32>,
+}
+
+impl FaultArgs {
+    fn rules(&self) -> Vec<FaultRule> {
+        let mut rules = Vec::new();
+        if let Some(n) = self.fail_first {
+            let message = "This validator is syncing positions. Please try again later.".to_owned();
+            rules.push(Fault::Fail { message, should_retry: true }.first(n));
+        }
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let http = |status| Fault::Http {
+            status,
+            message: format!("status {status} on request"),
+            retry_after: None,
+        };
+        let reject = |text: &String| Fault::Fail { message: text.clone(), should_retry: false };
+        let faults = [
+            self.delay.map(|d| Fault::Delay { ms: millis(d) }),
+            self.hang.then_some(Fault::Hang),
+            self.status.map(http),
+            self.drop.then_some(Fault::DropUnread),
+            self.lose_answer.then_some(Fault::LoseAnswer),
+            self.garbage.then_some(Fault::Garbage),
+            self.rate_limit.map(|seconds| Fault::RateLimit { seconds }),
+            self.reject.as_ref().map(reject),
+        ];
+        for fault in faults.into_iter().flatten() {
+            rules.push(FaultRule { fault, times: self.times });
+        }
+        rules
+    }
+}
+
+/// Runs the command until Ctrl-C.
+///
+/// # Errors
+/// When the port or the key cannot be used.
+pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
+    let args = ListenArgs::from_arg_matches(matches).map_err(|e| Failure::usage(e.to_string()))?;
+    crate::block_on(listen(args, out))
+}
+
+async fn listen(args: ListenArgs, out: &mut Output) -> Outcome {
+    let mut options = ValidatorOptions::default();
+    options.port = args.port;
+    options.wire = match args.wire {
+        WireChoice::Btauth => Some(Wire::Btauth),
+        WireChoice::Dendrite => Some(Wire::Dendrite),
+        WireChoice::Both => None,
+    };
+    options.faults = args.faults.rules();
+    if let Some(path) = &args.hotkey_file {
+        options.hotkey = Hotkey::from_keyfile(path)
+            .map_err(|e| Failure::new(process::USAGE, e.code(), e.to_string()))?;
+    }
+    let validator = LoopbackValidator::start(options).await.map_err(|e| {
+        let place = format!("127.0.0.1:{}", args.port);
+        Failure::io("cannot listen on", &place, &e).hint("choose another --port; 0 takes any")
+    })?;
+    let mut arrivals = validator.subscribe();
+    let wire = if args.wire == WireChoice::Dendrite { Wire::Dendrite } else { Wire::Btauth };
+    introduce(&validator.entry(wire), args.wire, out)?;
+    let stop = process::stop_token().map_err(|e| Failure::io("cannot watch", "signals", &e))?;
+    let mut seen = 0;
+    while args.count.is_none_or(|count| seen < count) {
+        let received = tokio::select! {
+            () = stop.cancelled() => break,
+            received = arrivals.recv() => received,
+        };
+        match received {
+            Ok(received) => {
+                seen += 1;
+                show(&received, out)?;
+            }
+            Err(RecvError::Lagged(n)) => {
+                seen += n;
+                out.talk(format!("{n} requests came too fast to be shown"));
+            }
+            Err(RecvError::Closed) => break,
+        }
+    }
+    validator.shutdown().await;
+    Ok(process::OK)
+}
+
+/// What to paste where.
+fn introduce(entry: &Validator, wire: WireChoice, out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() {
+        // Programs wait for this line before they send.
+        return out.document(&serde_json::json!({
+            "event": "listening",
+            "hotkey": entry.hotkey,
+            "address": entry.address().to_string(),
+            "validator": entry,
+        }));
+    }
+    let both = if wire == WireChoice::Both { "   # or \"dendrite\": it speaks both" } else { "" };
+    let title = out.paint_talk(Style::Strong, format!("listening on {}", entry.address()));
+    out.talk(format!(
+        "{title}; for the list of validators:\n\n\
+         [[validator]]\n\
+         hotkey = \"{}\"\n\
+         ip = \"{}\"\n\
+         port = {}\n\
+         v_trust = {:.1}\n\
+         stake = {:.1}\n\
+         wire = \"{}\"{both}\n\n\
+         and with that in validators.toml:\n\n  \
+         ptn-miner --subtensor.network local --validators validators.toml --delivery.policy all\n",
+        entry.hotkey,
+        entry.ip,
+        entry.port,
+        entry.v_trust,
+        entry.stake,
+        entry.wire.as_str(),
+    ));
+    Ok(())
+}
+
+fn show(received: &Received, out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.document(received);
+    }
+    let (style, word, why) = match &received.verdict {
+        Verdict::Accepted => (Style::Good, "accepted", String::new()),
+        Verdict::Repeated => (Style::Warn, "repeated", String::new()),
+        Verdict::Failed { message, .. } => (Style::Bad, "failed", message.clone()),
+        Verdict::Refused { status, reason } => (Style::Bad, "refused", format!("{status} {reason}")),
+        Verdict::Fault { name } => (Style::Warn, "fault", name.clone()),
+    };
+    let order = match &received.signal {
+        Some(Json::Object(body)) => {
+            let pair = body.get("trade_pair");
+            let pair = pair.and_then(|p| p.as_object().map_or(Some(p), |o| o.get("trade_pair_id")));
+            let pair = pair.and_then(Json::as_str).unwrap_or_default();
+            format!("{pair} {}", text::order(body, &received.order_uuid))
+        }
+        _ => String::new(),
+    };
+    let wire = received.wire.map_or("-", Wire::as_str);
+    let line = format!(
+        "{}  {}  {}  {}  {}  {}",
+        text::clock(received.at),
+        out.paint(style, text::pad(word, 8)),
+        text::pad(wire, 8),
+        text::pad(&text::harmless(order.trim()), 28),
+        text::harmless(&received.order_uuid),
+        text::harmless(&why),
+    );
+    out.line(line.trim_end())
+}

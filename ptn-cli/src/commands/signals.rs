@@ -1,0 +1,255 @@
+//! `signals`: looking at what was accepted, sending it again, stopping it, following what happens.
+//!
+//! The same on a spool and on a server; both give the same view ([`crate::view`]). What retrying
+//! and cancelling mean is left to the store's contract.
+
+mod source;
+mod tail;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches as _, ValueEnum};
+use ptn_core::ops::config::Settings;
+use ptn_core::ops::process;
+use ptn_core::ops::settings::{COMMON, Setting};
+use ptn_core::record::SignalState;
+use ptn_core::store::Filter;
+use serde_json::json;
+
+use self::source::Source;
+use super::target::ServerArgs;
+use crate::Outcome;
+use crate::failure::Failure;
+use crate::output::{Output, Style};
+use crate::text;
+use crate::view::SignalView;
+
+/// A state to filter by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateChoice {
+    /// Accepted, waiting or in delivery.
+    Pending,
+    /// Everyone who must acknowledge it did.
+    Processed,
+    /// Finished without that.
+    Failed,
+}
+
+/// Arguments of `signals list`.
+#[derive(Debug, Clone, Args)]
+pub struct ListArgs {
+    /// Only signals in this state; may be given more than once
+    #[arg(long, value_enum, value_delimiter = ',')]
+    state: Vec<StateChoice>,
+    /// Only this trade pair
+    #[arg(long, value_name = "PAIR")]
+    pair: Option<String>,
+    /// At most this many, newest first
+    #[arg(long, value_name = "N", default_value_t = 20,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    limit: usize,
+    /// Only signals before this one (the `seq` of --json, to turn pages)
+    #[arg(long, value_name = "SEQ")]
+    before: Option<u64>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Arguments of the commands about signals by their id.
+#[derive(Debug, Clone, Args)]
+pub struct IdArgs {
+    /// order_uuid, or enough of its beginning
+    #[arg(value_name = "UUID", required = true)]
+    ids: Vec<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Arguments of `signals tail`.
+#[derive(Debug, Clone, Args)]
+pub struct TailArgs {
+    /// End after this many events
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+type AddSettings = fn(Command, &[&'static [Setting]]) -> Command;
+
+/// The command and its sub-commands.
+pub(crate) fn command(settings: AddSettings) -> Command {
+    let with = |command: Command| settings(command, &[COMMON]);
+    let new = |name: &'static str, about: &'static str| Command::new(name).about(about);
+    Command::new("signals")
+        .about("Shows signals, sends them again, cancels them, follows what happens")
+        .visible_alias("queue")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with(ListArgs::augment_args(new("list", "Signals, newest first"))))
+        .subcommand(with(IdArgs::augment_args(new(
+            "show",
+            "One signal with every validator's answer",
+        ))))
+        .subcommand(with(IdArgs::augment_args(new(
+            "retry",
+            "Sends a failed signal again, to the validators that did not acknowledge it",
+        ))))
+        .subcommand(with(IdArgs::augment_args(new("cancel", "Stops what was not sent yet"))))
+        .subcommand(with(TailArgs::augment_args(new("tail", "Follows what happens, until Ctrl-C"))))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the spool or the server refuses.
+pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
+    let Some((name, matches)) = matches.subcommand() else {
+        return Err(Failure::usage("signals list, show, retry, cancel or tail?"));
+    };
+    let settings = Settings::resolve(&[COMMON], matches)?;
+    let wrong = |e: clap::Error| Failure::usage(e.to_string());
+    match name {
+        "list" => {
+            let args = ListArgs::from_arg_matches(matches).map_err(wrong)?;
+            crate::block_on(list(args, &settings, out))
+        }
+        "tail" => {
+            let args = TailArgs::from_arg_matches(matches).map_err(wrong)?;
+            crate::block_on(async {
+                let source = Source::open(&args.server, &settings)?;
+                tail::run(&source, args.count, out).await
+            })
+        }
+        name => {
+            let args = IdArgs::from_arg_matches(matches).map_err(wrong)?;
+            crate::block_on(by_id(name, args, &settings, out))
+        }
+    }
+}
+
+async fn list(args: ListArgs, settings: &Settings, out: &mut Output) -> Outcome {
+    let source = Source::open(&args.server, settings)?;
+    let state = |s: &StateChoice| match s {
+        StateChoice::Pending => SignalState::Pending,
+        StateChoice::Processed => SignalState::Processed,
+        StateChoice::Failed => SignalState::Failed,
+    };
+    let filter = Filter {
+        states: args.state.iter().map(state).collect(),
+        trade_pair: args.pair,
+        before_seq: args.before,
+        limit: args.limit,
+    };
+    let signals = source.list(&filter).await?;
+    let next_before = signals.last().filter(|_| signals.len() >= filter.limit).map(|s| s.seq);
+    if out.is_json() {
+        out.document(&json!({"signals": signals, "next_before": next_before}))?;
+        return Ok(process::OK);
+    }
+    if signals.is_empty() {
+        out.talk(format!("no signals in {}", source.name()));
+        return Ok(process::OK);
+    }
+    let now = text::now();
+    let head = format!(
+        "{:>4} {:9} {:>4} {:8} {:13} {}",
+        "AGE", "STATE", "ACK", "PAIR", "ORDER", "ORDER_UUID"
+    );
+    out.line(out.paint(Style::Dim, head))?;
+    for s in &signals {
+        let line = format!(
+            "{} {} {} {} {} {}",
+            text::pad_left(&text::age(s.accepted_at, now), 4),
+            out.paint(style_of(s.state), text::pad(s.state.as_str(), 9)),
+            text::pad_left(&s.acknowledged(), 4),
+            text::pad(&text::harmless(&text::cut(&s.pair(), 8)), 8),
+            text::pad(&text::harmless(&text::cut(&s.words(), 13)), 13),
+            s.order_uuid,
+        );
+        out.line(line)?;
+    }
+    if let Some(before) = next_before {
+        out.talk(format!("older ones: --before {before}"));
+    }
+    Ok(process::OK)
+}
+
+const fn style_of(state: SignalState) -> Style {
+    match state {
+        SignalState::Pending => Style::Warn,
+        SignalState::Processed => Style::Good,
+        SignalState::Failed => Style::Bad,
+    }
+}
+
+async fn by_id(name: &str, args: IdArgs, settings: &Settings, out: &mut Output) -> Outcome {
+    let source = Source::open(&args.server, settings)?;
+    for given in &args.ids {
+        let view = source.find(given).await?;
+        match name {
+            "show" => show(&view, out)?,
+            "retry" => {
+                source.retry(&view.order_uuid).await?;
+                done(&view, "retry_requested", "is sent again to those who did not acknowledge it", out)?;
+            }
+            _ => {
+                source.cancel(&view.order_uuid).await?;
+                done(&view, "cancel_requested", "is not sent any more to those who did not get it yet", out)?;
+            }
+        }
+    }
+    Ok(process::OK)
+}
+
+fn done(view: &SignalView, event: &str, words: &str, out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.document(&json!({"order_uuid": view.order_uuid, "event": event}));
+    }
+    out.line(format!("{} {words}", view.order_uuid))
+}
+
+fn show(view: &SignalView, out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.document(view);
+    }
+    let now = text::now();
+    let ago = |at| format!("{}  ({} ago)", text::date_time(at), text::age(at, now));
+    let mut rows = vec![
+        ("order_uuid", view.order_uuid.clone()),
+        ("order", format!("{} {}", view.pair(), view.words()).trim().to_owned()),
+        ("state", out.paint(style_of(view.state), view.state)),
+        ("accepted", ago(view.accepted_at)),
+    ];
+    if let Some(at) = view.finished_at {
+        rows.push(("finished", ago(at)));
+    }
+    if view.miner_order_uuid != view.order_uuid {
+        rows.push(("is about", view.miner_order_uuid.clone()));
+    }
+    if view.cancel_requested {
+        rows.push(("cancelled", "asked for; what was sent stays as it is".to_owned()));
+    }
+    rows.push(("rules", view.rules.clone()));
+    rows.push(("signal", view.signal.as_ref().map_or("", |s| s.get()).to_owned()));
+    for (name, value) in rows {
+        let name = out.paint(Style::Dim, text::pad(name, 11));
+        let value = if name.contains("state") { value } else { text::harmless(&value) };
+        out.line(format!("{name} {value}"))?;
+    }
+    if view.validators.is_empty() {
+        return out.line("validators  not decided yet: no miner has taken it on");
+    }
+    out.line("validators")?;
+    for v in &view.validators {
+        let line = text::record(out, v);
+        out.line(line)?;
+    }
+    if view.state == SignalState::Failed {
+        let exit = view.exit();
+        let next = match exit {
+            process::UNKNOWN => "look at your positions before you send it again".to_owned(),
+            _ => format!("send it again: ptn-cli signals retry {}", view.order_uuid),
+        };
+        out.talk(next);
+    }
+    Ok(())
+}

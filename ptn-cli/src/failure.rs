@@ -1,0 +1,132 @@
+//! `Failure`: why a command ends without a result, with its exit code, a stable code and what to do.
+//!
+//! Every error type of the library becomes one here, so the mapping to exit codes has one place.
+//! The exit codes themselves are those of all three binaries (`ptn_core::ops::process`).
+
+use std::io;
+
+use ptn_core::ErrorClass;
+use ptn_core::ops::config::ConfigError;
+use ptn_core::ops::process;
+use ptn_core::signal::SignalError;
+use ptn_core::store::StoreError;
+use serde_json::json;
+
+use crate::output::{Output, Style};
+
+/// A command that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Exit code.
+    pub exit: u8,
+    /// Stable code for programs.
+    pub code: String,
+    /// What happened and where.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// The field of the input that is to blame.
+    pub field: Option<String>,
+    quiet: bool,
+}
+
+impl Failure {
+    /// Any failure.
+    pub fn new(exit: u8, code: impl Into<String>, message: impl Into<String>) -> Self {
+        let (code, message) = (code.into(), message.into());
+        Self { exit, code, message, hint: None, field: None, quiet: false }
+    }
+
+    /// The command was wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(process::USAGE, "usage", message)
+    }
+
+    /// It did not work.
+    pub fn failed(code: &str, message: impl Into<String>) -> Self {
+        Self::new(process::FAILED, code, message)
+    }
+
+    /// A file or another part of the system.
+    pub fn io(what: &str, where_: &str, error: &io::Error) -> Self {
+        Self::new(process::FAILED, "io", format!("{what} {where_}: {error}"))
+    }
+
+    /// A refused signal, with the bare message: the field stands beside it.
+    pub(crate) fn from_signal(error: SignalError) -> Self {
+        let message = error.message().to_owned();
+        Self { message, ..Self::from(error) }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A write to stdout that failed.
+    pub(crate) fn write(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            // Whoever reads has seen enough.
+            let quiet = Self::new(process::OK, "closed", "the reader is gone");
+            return Self { quiet: true, ..quiet };
+        }
+        Self::new(process::FAILED, "output", format!("stdout cannot be written: {error}"))
+    }
+
+    /// Says it, and gives the exit code.
+    pub(crate) fn say(&self, out: &mut Output) -> u8 {
+        if self.quiet {
+            return self.exit;
+        }
+        if out.is_json() {
+            let mut error = json!({"code": self.code, "message": self.message});
+            if let (Some(map), Some(hint)) = (error.as_object_mut(), &self.hint) {
+                map.insert("hint".to_owned(), hint.as_str().into());
+            }
+            if let (Some(map), Some(field)) = (error.as_object_mut(), &self.field) {
+                map.insert("field".to_owned(), field.as_str().into());
+            }
+            if let Err(e) = out.document(&json!({"error": error})) {
+                out.talk(e.message);
+            }
+            return self.exit;
+        }
+        let head = out.paint_talk(Style::Bad, "error:");
+        out.talk(format!("{head} {}", self.message));
+        if let Some(hint) = &self.hint {
+            let head = out.paint_talk(Style::Strong, " next:");
+            out.talk(format!("{head} {hint}"));
+        }
+        self.exit
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let exit = match error.class() {
+            ErrorClass::Input | ErrorClass::Auth => process::USAGE,
+            ErrorClass::Conflict if error.code() == "uuid_conflict" => process::CONFLICT,
+            ErrorClass::Unavailable => process::UNAVAILABLE,
+            ErrorClass::Uncertain => process::UNKNOWN,
+            ErrorClass::Rejected => process::REFUSED,
+            _ => process::FAILED,
+        };
+        Self::new(exit, error.code(), error.to_string())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(process::USAGE, "config", error.to_string())
+    }
+}
+
+impl From<SignalError> for Failure {
+    fn from(error: SignalError) -> Self {
+        let field = Some(error.field().to_owned()).filter(|f| !f.is_empty());
+        let failure = Self::new(process::USAGE, error.code().as_str(), error.to_string());
+        Self { field, ..failure }
+    }
+}

@@ -1,0 +1,92 @@
+//! The miner's own HTTP on loopback: is it alive, is it ready, how is each validator doing.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use ptn_core::deliver::Engine;
+use ptn_core::store::SignalStore;
+use ptn_server::metrics::{self, Metrics};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::daemon::Started;
+
+pub(crate) struct Monitor {
+    store: Arc<dyn SignalStore>,
+    engine: Arc<Engine>,
+    metrics: Metrics,
+    hotkey: String,
+}
+
+impl Monitor {
+    pub(crate) fn new(store: Arc<dyn SignalStore>, engine: Arc<Engine>, up: &Started) -> Arc<Self> {
+        Arc::new(Self { store, engine, metrics: Metrics::new(), hotkey: up.hotkey.clone() })
+    }
+
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        let events = Arc::clone(&self).follow(stop.clone());
+        let router = Router::new()
+            .route("/livez", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready))
+            .route("/health", get(health))
+            .route("/metrics", get(metrics_text))
+            .with_state(Arc::clone(&self));
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        let (served, ()) = tokio::join!(async { served.await }, events);
+        if let Err(e) = served {
+            tracing::error!("health and metrics ended: {e}");
+        }
+    }
+
+    async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        let mut events = self.store.events();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                event = events.recv() => match event {
+                    Ok(event) => self.metrics.observe(&event),
+                    Err(tokio::sync::broadcast::error::RecvError::Lagged(n)) => self.metrics.missed(n),
+                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+}
+
+async fn ready(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
+    match m.store.pending().await {
+        Ok(p) if p.accepting => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store accepts nothing\n".to_owned()),
+        Err(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")),
+    }
+}
+
+async fn health(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
+    let pending = m.store.pending().await;
+    let status = if pending.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "status": if pending.as_ref().is_ok_and(|p| p.accepting) { "healthy" } else { "degraded" },
+        "hotkey": m.hotkey,
+        "pending": pending.as_ref().ok(),
+        "error": pending.as_ref().err().map(ToString::to_string),
+        "validators": m.engine.health(),
+    });
+    (status, Json(body))
+}
+
+async fn metrics_text(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
+    if let Ok(pending) = m.store.pending().await {
+        m.metrics.set_pending(pending, now());
+    }
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], m.metrics.encode())
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.ok().and_then(|d| i64::try_from(d.as_millis()).ok()).unwrap_or(0)
+}

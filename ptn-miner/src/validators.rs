@@ -1,0 +1,73 @@
+//! The list of validators from a file, re-read when the file changes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ptn_core::directory::{StaticDirectory, Validator};
+use ptn_core::ops::config::{ConfigError, read_text};
+use ptn_core::sign::ss58;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    validator: Vec<Validator>,
+}
+
+/// Reads a file with one `[[validator]]` per validator.
+///
+/// # Errors
+/// When it cannot be read, is empty, or names a hotkey twice or wrongly.
+pub fn read(path: &Path) -> Result<Vec<Validator>, ConfigError> {
+    let bad = |why: String| ConfigError::File { path: path.to_owned(), why };
+    let file: File = toml::from_str(&read_text(path)?).map_err(|e| bad(e.to_string()))?;
+    if file.validator.is_empty() {
+        return Err(bad("no [[validator]] in it: add one with hotkey, ip and port".to_owned()));
+    }
+    for (i, v) in file.validator.iter().enumerate() {
+        let place = |what: &str| bad(format!("validator {} ({}): {what}", i + 1, v.hotkey));
+        ss58::decode(&v.hotkey).map_err(|e| place(&format!("hotkey: {e}")))?;
+        if v.port == 0 {
+            return Err(place("port: 1 to 65535 is allowed"));
+        }
+        if !(0.0..=1.0).contains(&v.v_trust) {
+            return Err(place("v_trust: a fraction from 0 to 1 is expected"));
+        }
+        if file.validator.iter().take(i).any(|other| other.hotkey == v.hotkey) {
+            return Err(place("this hotkey is in the list twice"));
+        }
+    }
+    Ok(file.validator)
+}
+
+/// Follows the file: a list that cannot be read is reported and the last good one kept.
+pub(crate) async fn follow(
+    path: PathBuf,
+    directory: Arc<StaticDirectory>,
+    stop: CancellationToken,
+) {
+    let stamp =
+        |path: &Path| std::fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
+    let mut seen = stamp(&path);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+        }
+        let now = stamp(&path);
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        match read(&path) {
+            Ok(list) => {
+                tracing::info!(validators = list.len(), "list of validators read again");
+                directory.replace(list);
+            }
+            Err(e) => tracing::warn!("the old list of validators stays in use: {e}"),
+        }
+    }
+}

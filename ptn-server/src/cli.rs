@@ -1,0 +1,88 @@
+//! The `ptn-server` command: flags, the spool, signals of the operating system.
+//!
+//! Everything that serves is in the library; this only connects the parts.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Command;
+use ptn_core::ops::config::{ConfigError, Settings, with_flags};
+use ptn_core::ops::settings::{COMMON, SERVER, SERVER_LISTEN, Setting};
+use ptn_core::ops::{logging, process};
+use ptn_core::rules::Rules;
+use ptn_core::store::fs::{FsOptions, FsStore};
+use tokio::net::TcpListener;
+
+use crate::config::{ServerConfig, parse_listen};
+use crate::{App, run_app};
+
+const LISTEN: &[Setting] = &[SERVER_LISTEN];
+
+/// The command with all its flags; for help texts, completions and man pages.
+pub fn command() -> Command {
+    let command = Command::new("ptn-server")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Receives signals over HTTP and keeps them safe for ptn-miner")
+        .after_help(
+            "Callers need a key from <data-dir>/miner_secrets.json ({\"api_key\": \"...\"}) or \
+             <data-dir>/api_keys.json; both are read again when they change.\n\n\
+             Exit codes: 0 stopped on request, 1 failed, 2 wrong settings.",
+        );
+    with_flags(command, &[LISTEN, COMMON, SERVER])
+}
+
+/// Runs the command; what the binary's `main` returns.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(e) => {
+            // Printing help fails only when nobody can read it.
+            drop(e.print());
+            return ExitCode::from(if e.use_stderr() { process::USAGE } else { process::OK });
+        }
+    };
+    let complain = |e: &dyn std::error::Error, code| process::complain("ptn-server", e, code);
+    let prepared = Settings::resolve(&[LISTEN, COMMON, SERVER], &matches).and_then(|settings| {
+        logging::install(&settings)?;
+        read(&settings)
+    });
+    let (address, config, rules) = match prepared {
+        Ok(prepared) => prepared,
+        Err(e) => return complain(&e, process::USAGE),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return complain(&e, process::FAILED),
+    };
+    match runtime.block_on(serve(address, config, rules)) {
+        Ok(()) => ExitCode::from(process::OK),
+        Err(e) => complain(e.as_ref(), process::FAILED),
+    }
+}
+
+fn read(settings: &Settings) -> Result<(SocketAddr, ServerConfig, Arc<Rules>), ConfigError> {
+    let listen = settings.get("server.listen").unwrap_or(crate::config::DEFAULT_LISTEN);
+    let address = parse_listen(listen).map_err(|why| settings.bad("server.listen", why))?;
+    Ok((address, ServerConfig::from_settings(settings)?, Arc::new(settings.rules()?)))
+}
+
+async fn serve(
+    address: SocketAddr,
+    config: ServerConfig,
+    rules: Arc<Rules>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let stop = process::stop_token()?;
+    let data_dir = config.data_dir.clone();
+    let store = Arc::new(FsStore::open(&data_dir, FsOptions::new(Arc::clone(&rules)))?);
+    let app = App::new(config, store, rules)?;
+    let listener = TcpListener::bind(address).await.map_err(|e| {
+        format!("cannot listen on {address} (--listen): {e}; choose another port, or stop what uses this one")
+    })?;
+    let address = listener.local_addr()?;
+    tracing::info!(%address, data_dir = %data_dir.display(), "listening");
+    run_app(app, listener, stop.cancelled_owned()).await?;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! The real binaries as child processes: started with JSON logs, awaited by what they log.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use ptn_core::directory::Validator;
+use ptn_core::sign::Hotkey;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder with everything a miner needs: a key, a list of validators, an API key.
+#[derive(Debug)]
+pub struct Home {
+    dir: tempfile::TempDir,
+    /// The miner's hotkey.
+    pub hotkey: String,
+}
+
+impl Home {
+    /// A fresh one, for these validators.
+    pub fn new(validators: &[Validator]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let key = Hotkey::generate();
+        let home = Self { hotkey: key.address().to_owned(), dir };
+        let keys = home.path("wallets/miner/hotkeys");
+        std::fs::create_dir_all(&keys).unwrap();
+        write_private(&keys.join("default"), &key.to_keyfile_json());
+        std::fs::create_dir_all(home.data()).unwrap();
+        write_private(&home.data().join("miner_secrets.json"), r#"{"api_key":"test-key"}"#);
+        home.set_validators(validators);
+        home
+    }
+
+    /// A path in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.path("mining")
+    }
+
+    /// Replaces the list of validators.
+    pub fn set_validators(&self, validators: &[Validator]) {
+        let block = |v: &Validator| {
+            format!(
+                "[[validator]]\nhotkey = \"{}\"\nip = \"{}\"\nport = {}\nv_trust = {}\nstake = {}\nwire = \"{}\"\n\n",
+                v.hotkey,
+                v.ip,
+                v.port,
+                v.v_trust,
+                v.stake,
+                v.wire.as_str()
+            )
+        };
+        let text: String = validators.iter().map(block).collect();
+        std::fs::write(self.path("validators.toml"), text).unwrap();
+    }
+
+    /// Starts a miner; `extra` are further flags.
+    pub fn miner(&self, program: &str, extra: &[&str]) -> Daemon {
+        let text = |p: PathBuf| p.to_str().unwrap().to_owned();
+        let (data, wallets) = (text(self.data()), text(self.path("wallets")));
+        let validators = text(self.path("validators.toml"));
+        let mut args = vec![
+            "--data-dir",
+            &data,
+            "--wallet.path",
+            &wallets,
+            "--wallet.name",
+            "miner",
+            "--validators",
+            &validators,
+            "--subtensor.network",
+            "local",
+            "--axon.port",
+            "0",
+        ];
+        if !extra.contains(&"--delivery.policy") {
+            args.extend(["--delivery.policy", "all"]);
+        }
+        args.extend(extra);
+        Daemon::start(program, &args)
+    }
+
+    /// Starts a server on any port.
+    pub fn server(&self, program: &str, extra: &[&str]) -> Daemon {
+        let data = self.data().to_str().unwrap().to_owned();
+        let mut args = vec!["--data-dir", &data, "--listen", "127.0.0.1:0"];
+        args.extend(extra);
+        Daemon::start(program, &args)
+    }
+
+    /// The names in one of the spool's folders.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let list = std::fs::read_dir(self.data().join(folder)).unwrap();
+        let mut names: Vec<String> =
+            list.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until a folder of the spool holds `count` files.
+    pub async fn wait_for(&self, folder: &str, count: usize) -> Vec<String> {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let names = self.names(folder);
+            if names.len() == count {
+                return names;
+            }
+            assert!(
+                tokio::time::Instant::now() < end,
+                "{folder} holds {} files instead of {count}",
+                names.len()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn write_private(path: &Path, text: &str) {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.create(true).write(true).truncate(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+/// A running daemon. Killed when dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    seen: Vec<String>,
+}
+
+impl Daemon {
+    /// Starts a program with JSON logs.
+    pub fn start(program: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(args).args(["--logging.format", "json"]);
+        command.env_remove("PTN_DATA_DIR").stderr(Stdio::piped()).stdin(Stdio::null());
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, log, seen: Vec::new() }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// The first log line from now on that fits.
+    ///
+    /// # Panics
+    /// When the program ends first or takes too long; shows what it said.
+    pub async fn line(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
+        let read = async {
+            while let Some(line) = self.log.next_line().await.unwrap() {
+                self.seen.push(line.clone());
+                if let Ok(value) = serde_json::from_str::<Value>(&line)
+                    && fits(&value)
+                {
+                    return Some(value);
+                }
+            }
+            None
+        };
+        match tokio::time::timeout(PATIENCE, read).await {
+            Ok(Some(value)) => value,
+            Ok(None) => panic!("the program ended; it said:\n{}", self.seen.join("\n")),
+            Err(_) => panic!("no such line; it said:\n{}", self.seen.join("\n")),
+        }
+    }
+
+    /// The line that says that everything is up.
+    pub async fn up(&mut self) -> Value {
+        self.line(|v| ["delivering", "listening"].contains(&v["message"].as_str().unwrap_or("")))
+            .await
+    }
+
+    /// Kills it as a power cut would: it gets no chance to clean up.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Sends a signal, as `kill` would.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let status = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for its end; returns the status and everything that it said.
+    pub async fn end(mut self) -> (ExitStatus, String) {
+        let read = async {
+            while let Some(line) = self.log.next_line().await.unwrap() {
+                self.seen.push(line);
+            }
+            self.child.wait().await.unwrap()
+        };
+        let status = tokio::time::timeout(PATIENCE, read).await.expect("the program does not end");
+        (status, self.seen.join("\n"))
+    }
+}
