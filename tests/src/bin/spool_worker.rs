@@ -107,9 +107,11 @@ async fn deliver(store: &FsStore, count: u32) {
         let leases = store.claim(3).await.unwrap();
         if leases.is_empty()
             && tokio::time::timeout(Duration::from_millis(200), changes.changed()).await.is_err()
-            && count != u32::MAX
         {
-            return;
+            say("idle");
+            if count != u32::MAX {
+                return;
+            }
         }
         for lease in leases {
             let id = lease.stored.signal.id().clone();
