@@ -151,10 +151,11 @@ pub(super) fn summary(
     let cells: Vec<Cell> = signals.iter().flat_map(|s| watch.cells(s)).collect();
     let done = cells.iter().filter(|c| c.state == DeliveryState::Accepted).count();
     let verdict = if ok {
-        let text = format!("All {} acknowledged by every validator", text::count(signals.len(), "signal"));
-        out.paint(Style::Good, text)
+        let all = if signals.len() == 1 { "" } else { "All " };
+        let count = text::count(signals.len(), "signal");
+        out.paint(Style::Good, format!("{all}{count} acknowledged by every validator"))
     } else {
-        let text = format!("{done} of {} acknowledged", text::count(cells.len(), "delivery").replace("ys", "ies"));
+        let text = format!("Only {done} of {} deliveries acknowledged", cells.len());
         out.paint(Style::Bad, text)
     };
     out.line(format!("\n{verdict}, in {}.\n", millis(watch.elapsed_ms())))?;
