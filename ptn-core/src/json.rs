@@ -535,7 +535,10 @@ mod tests {
     fn order_and_tokens_survive() {
         check(r#"{"b": 1.0, "a": 0.10, "c": 1E-07}"#, r#"{"b":1.0,"a":0.10,"c":1E-07}"#);
         check(r#"{"a":1,"b":2,"a":3}"#, r#"{"a":3,"b":2}"#);
-        check("\u{feff}[NaN, -Infinity, \"\\ud83d\\ude80\\u0007\"]", "[NaN,-Infinity,\"🚀\\u0007\"]");
+        check(
+            "\u{feff}[NaN, -Infinity, \"\\ud83d\\ude80\\u0007\"]",
+            "[NaN,-Infinity,\"🚀\\u0007\"]",
+        );
     }
 
     #[test]

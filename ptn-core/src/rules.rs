@@ -233,7 +233,6 @@ impl Rules {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -212,7 +212,8 @@ impl Signal {
         let damaged = |what: &str| {
             SignalError::new(SignalErrorCode::BodyNotJson, "", format!("stored signal: {what}"))
         };
-        let Json::Object(mut o) = Json::parse(text.as_bytes()).map_err(|e| damaged(&e.to_string()))?
+        let Json::Object(mut o) =
+            Json::parse(text.as_bytes()).map_err(|e| damaged(&e.to_string()))?
         else {
             return Err(damaged("not an object"));
         };

@@ -187,9 +187,8 @@ impl TradePairCatalogue {
             return None;
         }
         let find = |wanted: &str| {
-            let hit = |p: &&TradePair| {
-                plain(p.id.as_str()) == wanted || plain(&p.display_name) == wanted
-            };
+            let hit =
+                |p: &&TradePair| plain(p.id.as_str()) == wanted || plain(&p.display_name) == wanted;
             let open = self.iter().filter(hit).find(|p| p.blocked.is_none());
             open.or_else(|| self.iter().find(hit))
         };

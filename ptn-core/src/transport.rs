@@ -20,6 +20,7 @@ pub mod synapse;
 #[cfg(feature = "http")]
 pub use http::HttpTransport;
 
+#[cfg(feature = "http")]
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -58,8 +59,6 @@ pub struct OutboundOrder {
     /// Whatever a transport wants to compute once per order (serialised bodies, hashes).
     #[cfg(feature = "http")]
     pub(crate) cache: OnceLock<Arc<http::Prepared>>,
-    #[cfg(not(feature = "http"))]
-    pub(crate) cache: OnceLock<Arc<()>>,
 }
 
 impl OutboundOrder {
@@ -71,6 +70,7 @@ impl OutboundOrder {
             order_uuid: signal.order_uuid().to_owned(),
             repo_version: repo_version.into(),
             subaccount_id: signal.subaccount_id(),
+            #[cfg(feature = "http")]
             cache: OnceLock::new(),
         }
     }

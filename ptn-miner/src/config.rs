@@ -94,9 +94,9 @@ fn netuid(s: &Settings, network: Network) -> Result<(), ConfigError> {
         Network::Test if s.is_set("netuid") && ![116, 171].contains(&netuid) => {
             Err(s.bad("netuid", "allowed on the test network: 116, 171"))
         }
-        Network::Finney if netuid != 8 => {
-            Err(s.bad("netuid", "allowed on finney: 8 (116 and 171 are on --subtensor.network test)"))
-        }
+        Network::Finney if netuid != 8 => Err(
+            s.bad("netuid", "allowed on finney: 8 (116 and 171 are on --subtensor.network test)")
+        ),
         _ => Ok(()),
     }
 }
@@ -164,9 +164,8 @@ fn policy(s: &Settings, rules: &Rules, network: Network) -> Result<DeliveryPolic
     if let Some(version) = s.get("delivery.repo_version") {
         policy.repo_version = version.to_owned();
     }
-    policy.partial_is_failed = s
-        .switch("delivery.write_failed_signal_logs")?
-        .unwrap_or(network != Network::Test);
+    policy.partial_is_failed =
+        s.switch("delivery.write_failed_signal_logs")?.unwrap_or(network != Network::Test);
     Ok(policy)
 }
 

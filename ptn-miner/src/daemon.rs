@@ -40,7 +40,9 @@ pub enum MinerError {
     #[error(transparent)]
     Server(#[from] ServerError),
     /// An address to listen on.
-    #[error("cannot listen on {address} ({flag}): {source}; choose another port, or stop what uses this one")]
+    #[error(
+        "cannot listen on {address} ({flag}): {source}; choose another port, or stop what uses this one"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -109,7 +111,8 @@ pub async fn run(
     let _guard = down.clone().drop_guard();
     let file = config.validators_file.clone();
     tokio::spawn(validators::follow(file, directory, down.clone()));
-    let address = |listener: &Option<TcpListener>| listener.as_ref().and_then(|l| l.local_addr().ok());
+    let address =
+        |listener: &Option<TcpListener>| listener.as_ref().and_then(|l| l.local_addr().ok());
     let up = Started {
         hotkey: hotkey.hotkey().to_owned(),
         server: address(&server_listener),
@@ -176,11 +179,14 @@ fn name_a_mothership(select: &mut Select, list: &[Validator], network: Network) 
     if !hotkey.is_empty() || network != Network::Local {
         return;
     }
-    let best = list.iter().max_by(|a, b| {
-        a.v_trust.total_cmp(&b.v_trust).then(a.stake.total_cmp(&b.stake))
-    });
+    let best = list
+        .iter()
+        .max_by(|a, b| a.v_trust.total_cmp(&b.v_trust).then(a.stake.total_cmp(&b.stake)));
     if let Some(best) = best {
-        tracing::info!(validator = best.hotkey, "taken as the mothership: no --delivery.mothership was given");
+        tracing::info!(
+            validator = best.hotkey,
+            "taken as the mothership: no --delivery.mothership was given"
+        );
         hotkey.clone_from(&best.hotkey);
     }
 }

@@ -24,11 +24,7 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
-    pub(crate) fn new(
-        store: Arc<dyn SignalStore>,
-        engine: Arc<Engine>,
-        up: &Started,
-    ) -> Arc<Self> {
+    pub(crate) fn new(store: Arc<dyn SignalStore>, engine: Arc<Engine>, up: &Started) -> Arc<Self> {
         Arc::new(Self { store, engine, metrics: Metrics::new(), hotkey: up.hotkey.clone() })
     }
 

@@ -49,9 +49,8 @@ pub(crate) async fn follow(
     directory: Arc<StaticDirectory>,
     stop: CancellationToken,
 ) {
-    let stamp = |path: &Path| {
-        std::fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok()
-    };
+    let stamp =
+        |path: &Path| std::fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
     let mut seen = stamp(&path);
     loop {
         tokio::select! {

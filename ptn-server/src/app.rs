@@ -24,6 +24,10 @@ use crate::{ServerError, listen};
 /// How many events are kept for live views that reconnect, and may pile up for a slow one.
 const EVENTS_KEPT: usize = 1024;
 
+/// From this many events at once on they are gathered for a moment; far fewer than a store keeps.
+const BURST: u32 = 4;
+const BURST_PAUSE: Duration = Duration::from_millis(1);
+
 /// The server without its sockets.
 pub struct App {
     pub(crate) config: ServerConfig,
@@ -112,7 +116,18 @@ impl App {
                 event = events.recv() => event,
             };
             match event {
-                Ok(event) => self.follow(event),
+                Ok(event) => {
+                    self.follow(event);
+                    let mut more = 0_u32;
+                    while let Ok(event) = events.try_recv() {
+                        self.follow(event);
+                        more += 1;
+                    }
+                    // In a burst, being woken for every single event costs more than the events.
+                    if more >= BURST {
+                        tokio::time::sleep(BURST_PAUSE).await;
+                    }
+                }
                 Err(RecvError::Lagged(missed)) => {
                     self.metrics.missed(missed);
                     self.waiters.wake_all();

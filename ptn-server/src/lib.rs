@@ -5,7 +5,7 @@
 //! writes down what the validators answered. So the server is the same program on its own and
 //! inside the miner. Sending to validators is left to `ptn_core::deliver`.
 //!
-//! A request goes through [`listen`] (connections and their deadlines), `edge` (who is calling, how
+//! A request goes through `listen` (connections and their deadlines), `edge` (who is calling, how
 //! often), one handler in [`routes`], and out as JSON, whatever happens.
 //!
 //! What must stay true: a 200 is written only after the store said that the signal is durable; keys
@@ -20,12 +20,11 @@ pub mod cli;
 pub mod config;
 mod edge;
 mod limits;
-pub mod listen;
+mod listen;
 pub mod metrics;
 mod net;
 mod openapi;
 mod outcome;
-mod python;
 pub mod routes;
 mod tradingview;
 mod wait;

@@ -4,7 +4,7 @@
 //! that sends nothing. Every wait on a client has a deadline: the head (also the first byte and the
 //! idle time between requests), the body (in `body`), the reading of an answer. A handler whose
 //! client half-closes is still run to its end. What a request means is left to `routes`; TLS would
-//! go between [`serve`]'s socket and `connection`, which takes any byte stream.
+//! go between `serve`'s socket and `connection`, which takes any byte stream.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -40,7 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Of the grace, the part that is kept to answer those who still wait for validators.
 const HURRY: Duration = Duration::from_secs(1);
 
-const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 85\r\n\r\n{\"error\":\"Too many connections. Please try again soon.\",\"code\":\"too_many_connections\"}";
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 86\r\n\r\n{\"error\":\"Too many connections. Please try again soon.\",\"code\":\"too_many_connections\"}";
 
 /// Accepts connections until `shutdown`, then lets the running requests finish.
 pub(crate) async fn serve(

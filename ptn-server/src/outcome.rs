@@ -19,6 +19,8 @@ pub(crate) enum Outcome {
     Completed {
         /// The order as the first of them describes it.
         order_json: String,
+        /// What went wrong although the order was filled; mostly empty.
+        warning: String,
     },
     /// It is over, without that.
     Failed {
@@ -33,16 +35,18 @@ pub(crate) enum Outcome {
     },
 }
 
+/// What the engine calls an order that was filled although the answer was an error.
+const FILLED_WITHOUT_BRACKET: &str = "filled_without_bracket";
+
 /// What an attempt without any answer is called by the transport.
-const NOT_REACHED: [&str; 8] = [
+const NOT_REACHED: [&str; 7] = [
     "connect",
     "connect_timeout",
     "address_refused",
     "timeout",
     "connection_lost",
     "signing",
-    "not_sendable",
-    "no_address",
+    "stopped",
 ];
 
 /// Decides; `reason` is why the engine ended it, when that is known.
@@ -59,7 +63,9 @@ pub(crate) fn decide(stored: &StoredSignal, reason: Option<&str>) -> Outcome {
         _ => {
             let order = required.iter().filter(accepted).find(|v| !v.order_json.is_empty());
             let order = order.map_or_else(String::new, |v| v.order_json.clone());
-            return Outcome::Completed { order_json: order };
+            let partly = required.iter().find(|v| v.code == FILLED_WITHOUT_BRACKET);
+            let warning = partly.map_or_else(String::new, |v| v.message.clone());
+            return Outcome::Completed { order_json: order, warning };
         }
     }
     failed(&required, reason)

@@ -51,7 +51,12 @@ impl Home {
         let block = |v: &Validator| {
             format!(
                 "[[validator]]\nhotkey = \"{}\"\nip = \"{}\"\nport = {}\nv_trust = {}\nstake = {}\nwire = \"{}\"\n\n",
-                v.hotkey, v.ip, v.port, v.v_trust, v.stake, v.wire.as_str()
+                v.hotkey,
+                v.ip,
+                v.port,
+                v.v_trust,
+                v.stake,
+                v.wire.as_str()
             )
         };
         let text: String = validators.iter().map(block).collect();
@@ -64,8 +69,18 @@ impl Home {
         let (data, wallets) = (text(self.data()), text(self.path("wallets")));
         let validators = text(self.path("validators.toml"));
         let mut args = vec![
-            "--data-dir", &data, "--wallet.path", &wallets, "--wallet.name", "miner",
-            "--validators", &validators, "--subtensor.network", "local", "--axon.port", "0",
+            "--data-dir",
+            &data,
+            "--wallet.path",
+            &wallets,
+            "--wallet.name",
+            "miner",
+            "--validators",
+            &validators,
+            "--subtensor.network",
+            "local",
+            "--axon.port",
+            "0",
         ];
         if !extra.contains(&"--delivery.policy") {
             args.extend(["--delivery.policy", "all"]);

@@ -143,7 +143,10 @@ async fn files_that_scripts_drop_are_delivered() {
     let received = v.received();
     assert_eq!(received.len(), 1);
     let signal = received[0].signal.as_ref().unwrap().to_string();
-    assert!(signal.contains(r#""leverage":-0.5"#) && signal.contains(r#""fees":0.002"#), "{signal}");
+    assert!(
+        signal.contains(r#""leverage":-0.5"#) && signal.contains(r#""fees":0.002"#),
+        "{signal}"
+    );
 }
 
 #[tokio::test]
@@ -154,7 +157,10 @@ async fn a_second_miner_on_the_same_folder_is_refused_and_takes_over_later() {
     first.up().await;
     let (status, said) = home.miner(MINER, &[]).end().await;
     assert_eq!(status.code(), Some(75), "{said}");
-    assert!(said.contains(&format!("pid {}", first.pid())) && said.contains("--data-dir"), "{said}");
+    assert!(
+        said.contains(&format!("pid {}", first.pid())) && said.contains("--data-dir"),
+        "{said}"
+    );
     first.kill().await;
     home.miner(MINER, &[]).up().await;
 }

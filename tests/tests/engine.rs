@@ -239,15 +239,11 @@ async fn a_stated_wait_is_waited_out_and_costs_no_try() {
 
 #[tokio::test(start_paused = true)]
 async fn pacing_waits_instead_of_burning_attempts() {
-    let bench = Bench::new(
-        Era::Y2026,
-        vec![validator("v1", 0.9)],
-        ScriptedTransport::new([], true),
-        |p| {
+    let bench =
+        Bench::new(Era::Y2026, vec![validator("v1", 0.9)], ScriptedTransport::new([], true), |p| {
             p.pacing = DeliveryPolicy::preset(&Rules::load(Era::Y2026).unwrap(), None).pacing;
             p.max_age.clear();
-        },
-    );
+        });
     for i in 0..12 {
         bench.send(&format!("p{i:02}"), ["BTCUSDC", "ETHUSDC", "SOLUSDC"][i % 3]).await;
     }
@@ -340,8 +336,13 @@ async fn a_restart_continues_with_those_still_missing() {
     first.engine.shutdown(Duration::from_secs(1)).await;
     drop(first);
     store.release_claims();
-    let second =
-        Bench::on(Arc::clone(&store), Era::Y2026, three(), ScriptedTransport::new([], true), |_| {});
+    let second = Bench::on(
+        Arc::clone(&store),
+        Era::Y2026,
+        three(),
+        ScriptedTransport::new([], true),
+        |_| {},
+    );
     let stored = second.finished("a").await;
     assert_eq!(stored.state, SignalState::Processed);
     assert!(second.transport.uuids("v1").is_empty(), "v1 had acknowledged it");
@@ -485,7 +486,8 @@ async fn send_case(case: &Value) -> Result<(), String> {
     };
     let rows = validators.iter().map(|v| {
         let asked = queries.iter().enumerate().filter(|(_, q)| q.contains(&v.hotkey));
-        let answer = |k| if fails(&v.hotkey, k) { Answer::Refuse("nope", None) } else { Answer::Accept };
+        let answer =
+            |k| if fails(&v.hotkey, k) { Answer::Refuse("nope", None) } else { Answer::Accept };
         (v.hotkey.clone(), asked.map(|(k, _)| answer(k)).collect())
     });
     let transport = ScriptedTransport::new(rows.collect::<Vec<_>>(), false);

@@ -1,4 +1,11 @@
 //! The golden vectors of both wires: every case of every file, whatever cases it has.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed expectation is how a test fails"
+)]
 
 use std::net::SocketAddr;
 use std::path::Path;

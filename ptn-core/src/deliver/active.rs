@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use backon::{ExponentialBuilder, Retryable as _};
 
 use super::engine::Shared;
 use crate::record::{Progress, ValidatorRecord};
@@ -53,31 +53,32 @@ impl Active {
 
 impl Shared {
     /// Writes progress down, however long that takes: a full disk pauses the lane instead of
-    /// losing what a validator said. `Err` when the signal is not ours any more, or on shutdown.
-    pub(super) async fn persist(
-        &self,
-        lease: &Lease,
-        progress: Progress,
-        stop: &CancellationToken,
-    ) -> Result<(), Gone> {
+    /// losing what a validator said. `Err` when the signal is not ours any more.
+    pub(super) async fn persist(&self, lease: &Lease, progress: Progress) -> Result<(), Gone> {
         let id = lease.stored.signal.id();
-        loop {
-            match self.store.record(lease, progress.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(StoreError::LeaseLost { .. }) => {
-                    tracing::warn!(uuid = %id, "another owner continues with this signal");
-                    return Err(Gone);
-                }
-                Err(e) => {
-                    tracing::error!(uuid = %id, code = e.code(), "delivery pauses until its result can be recorded: {e}");
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
-                () = stop.cancelled() => return Err(Gone),
-            }
-        }
+        let write = (|| self.store.record(lease, progress.clone()))
+            .retry(store_backoff())
+            .when(|e| !matches!(e, StoreError::LeaseLost { .. }))
+            .notify(|e, _| {
+                tracing::error!(
+                    uuid = %id, code = e.code(),
+                    "delivery pauses until its result can be recorded: {e}"
+                );
+            });
+        write.await.map_err(|e| {
+            tracing::warn!(uuid = %id, code = e.code(), "another owner continues with it: {e}");
+            Gone
+        })
     }
+}
+
+/// How often a store that does not answer is asked again: for ever, less and less often.
+pub(super) fn store_backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times()
 }
 
 /// The signal is not ours to continue.

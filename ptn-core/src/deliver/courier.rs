@@ -121,7 +121,9 @@ impl Courier {
     }
 
     fn warm(&self) {
-        if self.sending == 0 && let Some(validator) = self.shared.validator(&self.hotkey) {
+        if self.sending == 0
+            && let Some(validator) = self.shared.validator(&self.hotkey)
+        {
             let transport = Arc::clone(&self.shared.transport);
             tokio::spawn(async move { transport.warm(&validator).await });
         }
@@ -132,8 +134,7 @@ impl Courier {
             let ms = u64::try_from(at.saturating_sub(self.shared.now())).unwrap_or(0);
             Instant::now() + Duration::from_millis(ms).min(LONGEST_WAIT)
         });
-        let job =
-            Job { active, record, not_before, busy: false, waits: 0, quick_used: false };
+        let job = Job { active, record, not_before, busy: false, waits: 0, quick_used: false };
         match (job.active.pair.clone(), self.segments.back_mut()) {
             (Some(pair), Some(Segment::Lanes(lanes))) => {
                 lanes.entry(pair).or_default().push_back(job);
@@ -195,7 +196,7 @@ impl Courier {
         }
         self.pacer = pacer;
         for (active, record, why) in unsent {
-            let turn = settle_unsent(Arc::clone(&shared), active, record, why, self.stop.clone());
+            let turn = settle_unsent(Arc::clone(&shared), active, record, why);
             self.turns.push(Box::pin(turn));
         }
         let Some(validator) = validator else { return wake };
@@ -220,7 +221,6 @@ impl Courier {
                 before: job.record.clone(),
                 waits: job.waits,
                 quick_used: job.quick_used,
-                stop: self.stop.clone(),
             };
             self.pacer.begun(now);
             self.sending += 1;
@@ -337,7 +337,6 @@ async fn settle_unsent(
     active: Arc<Active>,
     mut record: ValidatorRecord,
     why: Unsent,
-    stop: CancellationToken,
 ) -> Turn {
     record.state = why.state;
     record.code = why.code.to_owned();
@@ -349,7 +348,7 @@ async fn settle_unsent(
         code = record.code, "not sent: {}", record.message
     );
     let outcome = Progress::Outcome { validator: record.clone() };
-    let written = shared.persist(&active.lease, outcome, &stop).await;
+    let written = shared.persist(&active.lease, outcome).await;
     Turn { pair: active.pair.clone(), record: written.map(|()| record), judged: None }
 }
 
@@ -361,7 +360,6 @@ struct Attempt {
     before: ValidatorRecord,
     waits: u32,
     quick_used: bool,
-    stop: CancellationToken,
 }
 
 impl Attempt {
@@ -380,8 +378,9 @@ impl Attempt {
             let ((), sent) = tokio::join!(announced, self.send());
             sent
         } else {
-            if let Err(gone) = shared.persist(lease, begin, &self.stop).await {
-                let judged = Judged { verdict: Verdict::NotSent, code: "stopped", message: String::new() };
+            if let Err(gone) = shared.persist(lease, begin).await {
+                let judged =
+                    Judged { verdict: Verdict::NotSent, code: "stopped", message: String::new() };
                 return Turn { pair, record: Err(gone), judged: Some(judged) };
             }
             self.send().await
@@ -391,11 +390,14 @@ impl Attempt {
         self.log(&record, &judged);
         self.note_health(&record, &judged);
         let outcome = Progress::Outcome { validator: record.clone() };
-        let written = shared.persist(lease, outcome, &self.stop).await;
+        let written = shared.persist(lease, outcome).await;
         Turn { pair, record: written.map(|()| record), judged: Some(judged) }
     }
 
-    async fn send(&self) -> (Result<crate::transport::ValidatorReply, crate::transport::TransportError>, Duration) {
+    async fn send(
+        &self,
+    ) -> (Result<crate::transport::ValidatorReply, crate::transport::TransportError>, Duration)
+    {
         let start = Instant::now();
         let deadline = start + self.shared.policy.timeout;
         let result =
@@ -442,14 +444,19 @@ impl Attempt {
             Verdict::AlreadyProcessed => {
                 r.state = DeliveryState::Rejected;
                 r.code = "uuid_conflict".to_owned();
-                r.message = format!("{} (this was our first attempt: someone else used this order_uuid)", r.message);
+                r.message = format!(
+                    "{} (this was our first attempt: someone else used this order_uuid)",
+                    r.message
+                );
             }
             Verdict::FinalOrder if result.is_err() && !lost_before => {
                 r.state = DeliveryState::Denied;
             }
             Verdict::FinalOrder => r.state = DeliveryState::Rejected,
             Verdict::FinalHotkey => r.state = failed,
-            Verdict::Wait(wait) if allowed > 1 && self.waits < MOST_WAITS => retry_in(&mut r, *wait),
+            Verdict::Wait(wait) if allowed > 1 && self.waits < MOST_WAITS => {
+                retry_in(&mut r, *wait)
+            }
             Verdict::Transient | Verdict::NotSent if tries_left => retry_in(&mut r, scheduled),
             Verdict::Wait(_) | Verdict::Transient | Verdict::NotSent => r.state = failed,
             Verdict::MaybeSent => {

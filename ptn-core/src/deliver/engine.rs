@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use backon::Retryable as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde::Serialize;
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::active::Active;
+use super::active::{Active, store_backoff};
 use super::courier::{Command, Courier};
 use super::policy::{DeliveryPolicy, required_verdict};
 use crate::directory::{Snapshot, Validator, ValidatorDirectory};
@@ -168,9 +169,9 @@ impl EngineBuilder {
     /// When a part is missing.
     pub fn start(self) -> Result<Engine, EngineError> {
         let directory = self.directory.ok_or(EngineError::Missing("directory"))?;
-        let clock = self.clock.unwrap_or_else(|| {
-            Arc::new(|| jiff::Timestamp::now().as_millisecond()) as Clock
-        });
+        let clock = self
+            .clock
+            .unwrap_or_else(|| Arc::new(|| jiff::Timestamp::now().as_millisecond()) as Clock);
         let shared = Arc::new(Shared {
             store: self.store.ok_or(EngineError::Missing("store"))?,
             transport: self.transport.ok_or(EngineError::Missing("transport"))?,
@@ -298,7 +299,10 @@ impl Receipt {
         self.wait(|_| false).await
     }
 
-    async fn wait(&self, early: impl Fn(&StoredSignal) -> bool) -> Result<StoredSignal, StoreError> {
+    async fn wait(
+        &self,
+        early: impl Fn(&StoredSignal) -> bool,
+    ) -> Result<StoredSignal, StoreError> {
         let mut changes = self.store.watch();
         loop {
             changes.mark_unchanged();
@@ -449,9 +453,10 @@ impl Dispatcher {
             // Started here, so that it stands before everything that the couriers record.
             let write = Arc::clone(&active);
             let write_id = id.clone();
-            let mut write: BoxFuture<'static, Recorded> = Box::pin(async move {
-                (write_id, shared.store.record(&write.lease, targets).await)
-            });
+            let mut write: BoxFuture<'static, Recorded> =
+                Box::pin(
+                    async move { (write_id, shared.store.record(&write.lease, targets).await) },
+                );
             let first = std::future::Future::poll(
                 write.as_mut(),
                 &mut std::task::Context::from_waker(std::task::Waker::noop()),
@@ -534,20 +539,20 @@ impl Dispatcher {
             let id = active.id().clone();
             let validators = active.records();
             let (state, reason) = shared.policy.judge(&validators);
-            let report =
-                DeliveryReport { state, reason, validators, finished_at: shared.now() };
-            loop {
-                match shared.store.finish(&active.lease, &report).await {
-                    Ok(()) => break,
-                    Err(e @ (StoreError::LeaseLost { .. } | StoreError::WrongState { .. })) => {
-                        tracing::warn!(uuid = %id, code = e.code(), "not finished by us: {e}");
-                        return id;
-                    }
-                    Err(e) => {
-                        tracing::error!(uuid = %id, code = e.code(), "its end cannot be recorded yet: {e}");
-                        tokio::time::sleep(Duration::from_millis(500)).await;
-                    }
-                }
+            let report = DeliveryReport { state, reason, validators, finished_at: shared.now() };
+            let ended = (|| shared.store.finish(&active.lease, &report))
+                .retry(store_backoff())
+                .when(|e| {
+                    !matches!(e, StoreError::LeaseLost { .. } | StoreError::WrongState { .. })
+                })
+                .notify(|e, _| {
+                    tracing::error!(
+                        uuid = %id, code = e.code(), "its end cannot be recorded yet: {e}"
+                    );
+                });
+            if let Err(e) = ended.await {
+                tracing::warn!(uuid = %id, code = e.code(), "not finished by us: {e}");
+                return id;
             }
             match state {
                 SignalState::Processed => tracing::info!(uuid = %id, "processed"),

@@ -156,7 +156,10 @@ fn refusal(reply: &ValidatorReply) -> Judged {
         401 => {
             let hint = match reply.clock_ahead_ms {
                 Some(ahead) if !(-9_000..=3_000).contains(&ahead) => {
-                    format!("{said} (its clock is {} s from ours: check this machine's time)", ahead / 1000)
+                    format!(
+                        "{said} (its clock is {} s from ours: check this machine's time)",
+                        ahead / 1000
+                    )
                 }
                 _ => said,
             };
@@ -203,46 +206,174 @@ mod tests {
         use Verdict::{AlreadyProcessed, FinalHotkey, FinalOrder, Transient, Wait};
         let wait = |ms| Wait(Duration::from_millis(ms));
         let rows: &[(&str, Verdict, &str)] = &[
-            ("Rate limited. Please wait 37 seconds before sending another signal. receive_signal", wait(37_250), "rate_limited"),
-            ("Rate limited. Please wait 1000000000000 seconds before sending another signal.", wait(300_250), "rate_limited"),
-            ("This miner hotkey 5F has been eliminated for reason {'dd': 0.9} and cannot participate in this subnet. Try again after re-registering.", FinalHotkey, "eliminated"),
-            ("This miner hotkey 5F has been eliminated and cannot participate in this subnet. Try again after re-registering. elimination_info {}", FinalHotkey, "eliminated"),
-            ("Market for trade pair [EURUSD] is likely closed or this validator is having issues fetching live price. Please try again later.", Transient, "market_closed"),
-            ("Market for trade pair [EURUSD] is closed. Please try again later.", Transient, "market_closed"),
+            (
+                "Rate limited. Please wait 37 seconds before sending another signal. receive_signal",
+                wait(37_250),
+                "rate_limited",
+            ),
+            (
+                "Rate limited. Please wait 1000000000000 seconds before sending another signal.",
+                wait(300_250),
+                "rate_limited",
+            ),
+            (
+                "This miner hotkey 5F has been eliminated for reason {'dd': 0.9} and cannot participate in this subnet. Try again after re-registering.",
+                FinalHotkey,
+                "eliminated",
+            ),
+            (
+                "This miner hotkey 5F has been eliminated and cannot participate in this subnet. Try again after re-registering. elimination_info {}",
+                FinalHotkey,
+                "eliminated",
+            ),
+            (
+                "Market for trade pair [EURUSD] is likely closed or this validator is having issues fetching live price. Please try again later.",
+                Transient,
+                "market_closed",
+            ),
+            (
+                "Market for trade pair [EURUSD] is closed. Please try again later.",
+                Transient,
+                "market_closed",
+            ),
             ("The market for EURUSD is currently closed.", Transient, "market_closed"),
-            ("Trade pair [SPX] is in a trading category that has been temporarily halted. Please try again with a different trade pair.", FinalOrder, "category_halted"),
-            ("miner [5F] incorrectly sent trade pair. Raw signal: {}", FinalOrder, "unknown_trade_pair"),
+            (
+                "Trade pair [SPX] is in a trading category that has been temporarily halted. Please try again with a different trade pair.",
+                FinalOrder,
+                "category_halted",
+            ),
+            (
+                "miner [5F] incorrectly sent trade pair. Raw signal: {}",
+                FinalOrder,
+                "unknown_trade_pair",
+            ),
             ("Invalid trade pair in signal. Raw signal: {}", FinalOrder, "unknown_trade_pair"),
-            ("miner [x] sent too many open orders [3] and order [x] is not a FLAT order.", FinalOrder, "too_many_orders"),
+            (
+                "miner [x] sent too many open orders [3] and order [x] is not a FLAT order.",
+                FinalOrder,
+                "too_many_orders",
+            ),
             ("miner [5F] sent a FLAT order with no existing position.", FinalOrder, "no_position"),
-            ("Order for trade pair [BTCUSD] was placed too soon after the previous order. Last order was placed at [x] and current order was placed at [y].Please wait 59.0 seconds before placing another order.", wait(59_250), "cooldown"),
-            ("Error processing order for [5F] with error [Order for trade pair [BTCUSDC] was placed too soon after the previous order. Last order was placed at [x] and current order was placed at [y]. Please wait 4.5 seconds before placing another order.]", wait(4_750), "cooldown"),
+            (
+                "Order for trade pair [BTCUSD] was placed too soon after the previous order. Last order was placed at [x] and current order was placed at [y].Please wait 59.0 seconds before placing another order.",
+                wait(59_250),
+                "cooldown",
+            ),
+            (
+                "Error processing order for [5F] with error [Order for trade pair [BTCUSDC] was placed too soon after the previous order. Last order was placed at [x] and current order was placed at [y]. Please wait 4.5 seconds before placing another order.]",
+                wait(4_750),
+                "cooldown",
+            ),
             ("miner [5F] sent signal for closed position [BTCUSD]", Transient, "closed_position"),
-            ("Leverage must be between 0.001 and 20, provided - [30.0]", FinalOrder, "size_out_of_range"),
-            ("Order leverage [0.0001] is below ORDER_MIN_LEVERAGE 0.001, cannot increase size of position. Ignoring order.", FinalOrder, "size_out_of_range"),
-            ("Miner 5F attempted to exceed leverage bounds [0.1, 0.5] for trade pair BTCUSD. Ignoring order.", FinalOrder, "leverage_cap"),
-            ("Validator is restarting due to update. Please try again later.", Transient, "validator_restarting"),
-            ("Synthetic hotkey x is not active or not found. ..", FinalOrder, "subaccount_inactive"),
-            ("This miner hotkey 5F was previously de-registered and is not allowed to re-register. ..", FinalHotkey, "deregistered"),
-            ("Entity hotkey 5F cannot place orders directly. Please use a subaccount (synthetic hotkey) to place orders.", FinalHotkey, "entity_hotkey"),
-            ("Order with uuid [u] has already been processed. Please try again with a new order.", AlreadyProcessed, "already_processed"),
-            ("Trade pair [BTCUSD] is no longer supported. Please try again with a different trade pair.", FinalOrder, "blocked_trade_pair"),
-            ("miner [5F] cannot trade asset class [forex]. Selected asset class: [crypto]. Only trade pairs ..", FinalOrder, "asset_class"),
-            ("Trade pair [X] has been temporarily halted. Please try again with a different trade pair.", Transient, "pair_halted"),
-            ("Validator is syncing positions. Please try again shortly.", Transient, "validator_syncing"),
-            ("Order Rejected: no live prices being found for BTCUSDC. Please try again.", Transient, "no_price"),
-            ("No buying power remaining for BTCUSDC (capped by portfolio)", FinalOrder, "no_buying_power"),
+            (
+                "Leverage must be between 0.001 and 20, provided - [30.0]",
+                FinalOrder,
+                "size_out_of_range",
+            ),
+            (
+                "Order leverage [0.0001] is below ORDER_MIN_LEVERAGE 0.001, cannot increase size of position. Ignoring order.",
+                FinalOrder,
+                "size_out_of_range",
+            ),
+            (
+                "Miner 5F attempted to exceed leverage bounds [0.1, 0.5] for trade pair BTCUSD. Ignoring order.",
+                FinalOrder,
+                "leverage_cap",
+            ),
+            (
+                "Validator is restarting due to update. Please try again later.",
+                Transient,
+                "validator_restarting",
+            ),
+            (
+                "Synthetic hotkey x is not active or not found. ..",
+                FinalOrder,
+                "subaccount_inactive",
+            ),
+            (
+                "This miner hotkey 5F was previously de-registered and is not allowed to re-register. ..",
+                FinalHotkey,
+                "deregistered",
+            ),
+            (
+                "Entity hotkey 5F cannot place orders directly. Please use a subaccount (synthetic hotkey) to place orders.",
+                FinalHotkey,
+                "entity_hotkey",
+            ),
+            (
+                "Order with uuid [u] has already been processed. Please try again with a new order.",
+                AlreadyProcessed,
+                "already_processed",
+            ),
+            (
+                "Trade pair [BTCUSD] is no longer supported. Please try again with a different trade pair.",
+                FinalOrder,
+                "blocked_trade_pair",
+            ),
+            (
+                "miner [5F] cannot trade asset class [forex]. Selected asset class: [crypto]. Only trade pairs ..",
+                FinalOrder,
+                "asset_class",
+            ),
+            (
+                "Trade pair [X] has been temporarily halted. Please try again with a different trade pair.",
+                Transient,
+                "pair_halted",
+            ),
+            (
+                "Validator is syncing positions. Please try again shortly.",
+                Transient,
+                "validator_syncing",
+            ),
+            (
+                "Order Rejected: no live prices being found for BTCUSDC. Please try again.",
+                Transient,
+                "no_price",
+            ),
+            (
+                "No buying power remaining for BTCUSDC (capped by portfolio)",
+                FinalOrder,
+                "no_buying_power",
+            ),
             ("Error processing order: 0 order size after clamping", FinalOrder, "zero_size"),
-            ("BTCUSDC: position size 5 is below minimum 10 (USD, lots or shares)", FinalOrder, "below_minimum"),
-            ("miner has too many unfilled limit orders [100] >= [100]", FinalOrder, "too_many_limit_orders"),
-            ("Invalid LONG bracket order [u]: stop_loss (2) must be < reference_price (1)", FinalOrder, "bracket_invalid"),
-            ("Cannot create bracket order: no open position found for BTCUSDC", FinalOrder, "bracket_invalid"),
-            ("STOP_LIMIT orders must have a valid stop_price > 0 (got 0)", FinalOrder, "missing_price"),
+            (
+                "BTCUSDC: position size 5 is below minimum 10 (USD, lots or shares)",
+                FinalOrder,
+                "below_minimum",
+            ),
+            (
+                "miner has too many unfilled limit orders [100] >= [100]",
+                FinalOrder,
+                "too_many_limit_orders",
+            ),
+            (
+                "Invalid LONG bracket order [u]: stop_loss (2) must be < reference_price (1)",
+                FinalOrder,
+                "bracket_invalid",
+            ),
+            (
+                "Cannot create bracket order: no open position found for BTCUSDC",
+                FinalOrder,
+                "bracket_invalid",
+            ),
+            (
+                "STOP_LIMIT orders must have a valid stop_price > 0 (got 0)",
+                FinalOrder,
+                "missing_price",
+            ),
             ("No unfilled limit orders found for 5F (uuid=u)", FinalOrder, "order_not_found"),
             ("Cannot edit order u: order not found", FinalOrder, "order_not_found"),
             ("Cannot open a SHORT position for equities. ..", FinalOrder, "short_not_allowed"),
-            ("Market order filled successfully, but bracket order creation failed: x", Verdict::Accepted, "filled_without_bracket"),
-            ("Your account is transitioning to a Pro Account. ..", FinalOrder, "account_transition"),
+            (
+                "Market order filled successfully, but bracket order creation failed: x",
+                Verdict::Accepted,
+                "filled_without_bracket",
+            ),
+            (
+                "Your account is transitioning to a Pro Account. ..",
+                FinalOrder,
+                "account_transition",
+            ),
             ("Subaccount is eliminated", FinalHotkey, "eliminated"),
             ("something new", Transient, "not_processed"),
         ];
@@ -255,7 +386,12 @@ mod tests {
     #[test]
     fn a_validator_that_wants_no_retry_gets_none() {
         check("something new", Some(false), &Verdict::FinalOrder, "rejected");
-        check("The market for EURUSD is currently closed.", Some(false), &Verdict::FinalOrder, "market_closed");
+        check(
+            "The market for EURUSD is currently closed.",
+            Some(false),
+            &Verdict::FinalOrder,
+            "market_closed",
+        );
     }
 
     #[test]
@@ -271,7 +407,8 @@ mod tests {
 
     #[test]
     fn other_statuses_are_final_only_when_they_cannot_heal() {
-        let of = |status| judge(&Ok(ValidatorReply { status, ..ValidatorReply::default() })).verdict;
+        let of =
+            |status| judge(&Ok(ValidatorReply { status, ..ValidatorReply::default() })).verdict;
         for status in [400, 401, 404, 422] {
             assert_eq!(of(status), Verdict::FinalOrder, "{status}");
         }

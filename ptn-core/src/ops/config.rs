@@ -105,10 +105,7 @@ impl Settings {
     ///
     /// # Errors
     /// When the file cannot be read or has unknown keys.
-    pub fn resolve(
-        list: &[&'static [Setting]],
-        matches: &ArgMatches,
-    ) -> Result<Self, ConfigError> {
+    pub fn resolve(list: &[&'static [Setting]], matches: &ArgMatches) -> Result<Self, ConfigError> {
         let known: Vec<&'static Setting> = list.iter().flat_map(|l| l.iter()).collect();
         let mut values = BTreeMap::new();
         for s in &known {
@@ -174,7 +171,9 @@ impl Settings {
         expected: &str,
     ) -> Result<Option<T>, ConfigError> {
         self.get(key)
-            .map(|text| text.trim().parse().map_err(|_| self.bad(key, format!("expected {expected}"))))
+            .map(|text| {
+                text.trim().parse().map_err(|_| self.bad(key, format!("expected {expected}")))
+            })
             .transpose()
     }
 
@@ -215,8 +214,8 @@ impl Settings {
     /// When a name is unknown or a file cannot be read.
     pub fn rules(&self) -> Result<Rules, ConfigError> {
         let name = self.get("rules.set").unwrap_or("2026");
-        let era = Era::parse(name)
-            .ok_or_else(|| self.bad("rules.set", "allowed: 2024, 2025, 2026"))?;
+        let era =
+            Era::parse(name).ok_or_else(|| self.bad("rules.set", "allowed: 2024, 2025, 2026"))?;
         let read = |key: &str| self.get(key).map(|p| read_text(&expand_home(p))).transpose();
         let (file, pairs) = (read("rules.file")?, read("rules.trade_pairs")?);
         let mut rules = Rules::from_files(era, file.as_deref(), pairs.as_deref())?;
@@ -285,7 +284,8 @@ fn flatten(table: &toml::Table, prefix: &str, out: &mut Vec<(String, String)>) {
             toml::Value::Table(inner) => flatten(inner, &key, out),
             toml::Value::String(text) => out.push((key, text.clone())),
             toml::Value::Array(items) => {
-                let text = |v: &toml::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+                let text =
+                    |v: &toml::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
                 out.push((key, items.iter().map(text).collect::<Vec<_>>().join(",")));
             }
             other => out.push((key, other.to_string())),

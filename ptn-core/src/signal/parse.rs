@@ -68,8 +68,8 @@ pub(super) fn from_object(mut object: Object, rules: &Rules) -> Result<Signal, S
     let mut draft = match rules.era {
         Era::Y2024 => {
             let id = pair_id(pair.as_ref(), rules.era)?;
-            let leverage = required(&object, "leverage")
-                .and_then(|v| number_2024("leverage", v))?;
+            let leverage =
+                required(&object, "leverage").and_then(|v| number_2024("leverage", v))?;
             let order_type = order_type(required(&object, "order_type")?, rules.era)?;
             let draft = Draft {
                 era: rules.era,
@@ -173,7 +173,8 @@ fn body(
             body.set(field, value);
         }
     }
-    let known = ["order_type", "execution_type", "stop_condition", "trailing_stop", "bracket_orders"];
+    let known =
+        ["order_type", "execution_type", "stop_condition", "trailing_stop", "bracket_orders"];
     if rules.era == Era::Y2024 {
         rest.remove("leverage");
         rest.remove("order_type");
@@ -294,7 +295,9 @@ fn order_type(value: &Json, era: Era) -> Result<OrderType, SignalError> {
         SignalError::new(Code::BadOrderType, "order_type", text)
     };
     let no_match = |shown: &str| {
-        format!("No matching order type found for value '{shown}'. Please check the input and try again.")
+        format!(
+            "No matching order type found for value '{shown}'. Please check the input and try again."
+        )
     };
     match value {
         Json::String(text) => OrderType::parse(text).ok_or_else(|| {
@@ -428,9 +431,11 @@ fn pair_id(pair: Option<&Json>, era: Era) -> Result<&str, SignalError> {
         None => Err(missing("trade_pair")),
         Some(Json::Null) if era == Era::Y2026 => Err(missing("trade_pair")),
         Some(Json::String(id)) => Ok(id),
-        Some(Json::Object(object)) => object.get("trade_pair_id").and_then(Json::as_str).ok_or_else(
-            || bad(format!("has no trade_pair_id; {forms}"), "'trade_pair_id'".to_owned()),
-        ),
+        Some(Json::Object(object)) => {
+            object.get("trade_pair_id").and_then(Json::as_str).ok_or_else(|| {
+                bad(format!("has no trade_pair_id; {forms}"), "'trade_pair_id'".to_owned())
+            })
+        }
         Some(Json::Array(items)) if era == Era::Y2026 => {
             items.first().and_then(Json::as_str).ok_or_else(|| {
                 bad(format!("is a list without an id; {forms}"), "trade_pair".to_owned())
@@ -474,7 +479,8 @@ fn known_pair(
     match &pair.blocked {
         // A validator may refuse a closing order too, but that is for it to say.
         Some(reason) if rules.era == Era::Y2026 && !closes => {
-            let instead = pair.replacement.as_ref().map(|r| format!("; use {r}")).unwrap_or_default();
+            let instead =
+                pair.replacement.as_ref().map(|r| format!("; use {r}")).unwrap_or_default();
             let text = format!("validators refuse {id}: {reason}{instead}");
             Err(SignalError::new(Code::BlockedTradePair, "trade_pair", text))
         }

@@ -32,7 +32,9 @@ pub(super) fn leverage_2024(
         let text = format!("{given} is out of range; {pair} allows {low} to {high}");
         SignalError::new(Code::SizeOutOfRange, "leverage", text).legacy(
             Frame::Model("leverage"),
-            format!("Leverage must be between {low} and {high}, provided - [{given}] (type=value_error)"),
+            format!(
+                "Leverage must be between {low} and {high}, provided - [{given}] (type=value_error)"
+            ),
         )
     };
     let leverage = match leverage {
@@ -159,7 +161,9 @@ fn around_the_limit(draft: &Draft) -> Result<(), SignalError> {
     let (sl_text, tp_text) = (show(set("stop_loss")), show(tp));
     let limit_text = python_float(limit);
     match draft.order_type {
-        Some(OrderType::Long) if sl.is_some_and(|p| p >= limit) || tp.is_some_and(|p| p <= limit) => {
+        Some(OrderType::Long)
+            if sl.is_some_and(|p| p >= limit) || tp.is_some_and(|p| p <= limit) =>
+        {
             Err(refuse(
                 Code::PriceRelation,
                 if sl.is_some_and(|p| p >= limit) { "stop_loss" } else { "take_profit" },

@@ -25,6 +25,9 @@ impl AddressPolicy {
         if address.port() == 0 {
             return Err("port 0 is no port");
         }
+        if self == Self::Public && matches!(address.port(), 22 | 25) {
+            return Err("the port of another service (SSH or mail)");
+        }
         match (kind(address.ip()), self) {
             (Kind::Public, _) | (Kind::Private(_), Self::AllowPrivate) => Ok(()),
             (Kind::Private(why), Self::Public) | (Kind::Never(why), _) => Err(why),
@@ -156,6 +159,13 @@ mod tests {
     }
 
     #[test]
+    fn ports_of_other_services_are_not_called_on_public_networks() {
+        check("8.8.8.8:22", false, true);
+        check("8.8.8.8:25", false, true);
+        check("8.8.8.8:26", true, true);
+    }
+
+    #[test]
     fn what_is_no_validator_is_never_called() {
         for address in [
             "0.0.0.0:80",
@@ -172,6 +182,7 @@ mod tests {
             "240.0.0.1:80",
             "255.255.255.255:80",
             "8.8.8.8:0",
+            "[2600::1]:0",
             "127.0.0.1:0",
             "[::]:80",
             "[::8.8.8.8]:80",

@@ -233,13 +233,13 @@ pub fn verify(
     if header("x-bittensor-version") != Some("1") {
         return Err(E::MalformedAuth);
     }
-    let sender = header("x-bittensor-hotkey").ok_or(E::MalformedAuth)?;
-    let nonce: i128 = header("x-bittensor-nonce")
-        .and_then(|text| text.trim().parse().ok())
-        .ok_or(E::MalformedAuth)?;
-    let scheme = match header("x-bittensor-crypto") {
-        None | Some("sr25519") => "sr25519",
-        Some("ed25519") => "ed25519",
+    let sender =
+        header("x-bittensor-hotkey").filter(|text| !text.is_empty()).ok_or(E::MalformedAuth)?;
+    let nonce = header("x-bittensor-nonce").and_then(python_int).ok_or(E::MalformedAuth)?;
+    let scheme = match header("x-bittensor-crypto").map(|text| text.trim().to_lowercase()) {
+        None => "sr25519",
+        Some(text) if text == "sr25519" || text.parse() == Ok(1) => "sr25519",
+        Some(text) if text == "ed25519" || text.parse() == Ok(0) => "ed25519",
         Some(_) => return Err(E::MalformedAuth),
     };
     let signature = header("x-bittensor-signature").ok_or(E::MalformedAuth)?;
@@ -278,6 +278,21 @@ pub fn verify(
         return Err(E::ReplayedRequest);
     }
     Ok(caller)
+}
+
+/// What Python's `int()` reads; beyond any time it is as good as the end of time.
+fn python_int(text: &str) -> Option<i128> {
+    let text = text.trim();
+    let (negative, digits) = match text.strip_prefix(['-', '+']) {
+        Some(rest) => (text.starts_with('-'), rest),
+        None => (false, text),
+    };
+    let lone = |part: &str| part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit());
+    if digits.split('_').any(lone) {
+        return None;
+    }
+    let value = digits.replace('_', "").parse().unwrap_or(i128::MAX / 4);
+    Some(if negative { -value } else { value })
 }
 
 #[cfg(feature = "test-util")]
@@ -337,6 +352,23 @@ mod tests {
             now,
             Err(AuthError::MalformedAuth),
         );
+    }
+
+    #[test]
+    fn nonces_are_read_as_python_does() {
+        for (text, value) in [
+            ("12", Some(12)),
+            (" +1_000 ", Some(1000)),
+            ("-5", Some(-5)),
+            ("1__0", None),
+            ("_1", None),
+            ("1.0", None),
+            ("0x1", None),
+            ("", None),
+        ] {
+            assert_eq!(python_int(text), value, "{text:?}");
+        }
+        assert!(python_int(&"9".repeat(60)).is_some());
     }
 
     #[test]

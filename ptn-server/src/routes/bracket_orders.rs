@@ -73,7 +73,8 @@ async fn batch(app: &App, request: Request) -> Result<Response, ApiError> {
         code: None,
     };
     let status = match &outcome {
-        Outcome::Completed { .. } => {
+        Outcome::Completed { warning, .. } => {
+            body.error_message = warning;
             (body.success, body.processed) = (Some(true), count);
             StatusCode::OK
         }

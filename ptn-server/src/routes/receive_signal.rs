@@ -12,6 +12,7 @@ use ptn_core::json::{Json, Object};
 use ptn_core::rules::Era;
 use ptn_core::signal::{Signal, SignalError, SignalErrorCode};
 use ptn_core::store::{Accepted, StoreError};
+use ptn_core::transport::python::python_str;
 use serde::Serialize;
 
 use super::{idempotency_key, identified};
@@ -20,7 +21,7 @@ use crate::app::App;
 use crate::auth::Verdict;
 use crate::body::{self, ContentType};
 use crate::edge::Client;
-use crate::{python, tradingview};
+use crate::tradingview;
 
 #[derive(Serialize)]
 struct Received<'a> {
@@ -110,10 +111,8 @@ async fn receive(app: &App, request: Request) -> Result<Response, ApiError> {
 }
 
 fn received(signal: &Signal, already_received: bool) -> Response {
-    let mut message = String::with_capacity(256);
-    message.push_str("Signal ");
-    python::object_repr(signal.body(), &mut message);
-    message.push_str(" received successfully");
+    let shown = python_str(&Json::Object(signal.body().clone()));
+    let message = format!("Signal {shown} received successfully");
     let order_uuid = signal.id().as_str();
     answer::json(StatusCode::OK, &Received { message, order_uuid, already_received })
 }

@@ -185,8 +185,10 @@ fn answer(
         validators: stored.map(|s| s.validators.values().collect()).unwrap_or_default(),
     };
     let status = match outcome {
-        Outcome::Completed { order_json } => {
+        Outcome::Completed { order_json, warning } => {
             body.success = Some(true);
+            body.error_message = warning;
+            body.code = (!warning.is_empty()).then_some("filled_without_bracket");
             body.order_json = Some(order_json);
             body.message = "Order successfully processed by Vanta Network";
             StatusCode::OK
