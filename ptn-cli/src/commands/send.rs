@@ -42,7 +42,7 @@ pub struct SendArgs {
     #[command(flatten)]
     order: OrderArgs,
     /// Only parse and validate: no store, no network; exit code 2 when refused
-    #[arg(long, conflicts_with_all = ["url", "wait", "no_wait", "dry_run"])]
+    #[arg(long, conflicts_with = "dry_run")]
     check: bool,
     #[command(flatten)]
     target: TargetArgs,

@@ -34,7 +34,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
     /// Server to talk to, http://HOST:PORT, instead of the data directory
-    #[arg(long, value_name = "URL", env = "PTN_URL")]
+    #[arg(long, value_name = "URL", env = "PTN_URL", hide_env_values = true)]
     pub url: Option<String>,
     /// File with the API key: the key alone, or {"api_key": "..."}; otherwise PTN_API_KEY is read.
     /// A key in an argument would be visible to every user of this machine
