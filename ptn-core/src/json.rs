@@ -84,6 +84,20 @@ impl Object {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// As [`Json`]'s `Display`, without wrapping it in one.
+    pub(crate) fn compact(&self, out: &mut String) {
+        out.push('{');
+        for (i, (key, value)) in self.iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            quote(out, key, false);
+            out.push(':');
+            value.compact(out);
+        }
+        out.push('}');
+    }
 }
 
 impl FromIterator<(String, Json)> for Object {
@@ -252,18 +266,7 @@ impl Json {
                 }
                 out.push(']');
             }
-            Self::Object(object) => {
-                out.push('{');
-                for (i, (key, value)) in object.iter().enumerate() {
-                    if i > 0 {
-                        out.push(',');
-                    }
-                    quote(out, key, false);
-                    out.push(':');
-                    value.compact(out);
-                }
-                out.push('}');
-            }
+            Self::Object(object) => object.compact(out),
         }
     }
 }
@@ -277,8 +280,15 @@ impl fmt::Display for Json {
     }
 }
 
-fn quote(out: &mut String, text: &str, ascii: bool) {
+pub(crate) fn quote(out: &mut String, text: &str, ascii: bool) {
     out.push('"');
+    let plain = |b: u8| b >= 0x20 && b != b'"' && b != b'\\' && (b < 0x80 || !ascii);
+    if text.bytes().all(plain) {
+        // Nearly every text.
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),

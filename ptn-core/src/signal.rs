@@ -19,7 +19,7 @@ pub use uuid::OrderUuid;
 
 use sha2::{Digest, Sha256};
 
-use crate::json::{Json, Object};
+use crate::json::{Json, Object, quote};
 use crate::order::{ExecutionType, OrderType, StopCondition};
 use crate::rules::{Era, Rules};
 use crate::trade_pair::TradePairId;
@@ -177,6 +177,16 @@ impl Signal {
     /// SHA-256 over everything that was asked for, without the id: the same signal again has the
     /// same digest.
     pub fn digest(&self) -> [u8; 32] {
+        self.digest_of(&self.body_text())
+    }
+
+    fn body_text(&self) -> String {
+        let mut text = String::with_capacity(256);
+        self.body.compact(&mut text);
+        text
+    }
+
+    fn digest_of(&self, body: &str) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(self.era.as_str());
         hash.update([0]);
@@ -186,22 +196,44 @@ impl Signal {
         hash.update([0]);
         hash.update(self.subaccount_id.map(|id| id.to_string()).unwrap_or_default());
         hash.update([0]);
-        hash.update(Json::Object(self.body.clone()).to_string());
+        hash.update(body);
         hash.finalize().into()
     }
 
     /// One JSON text that holds everything; [`Signal::from_stored`] reads it back.
     pub fn to_stored(&self) -> String {
-        let mut o = Object::new();
-        o.set("id", self.id.as_str().into());
-        o.set("id_given", self.id_given.into());
-        o.set("order_uuid", self.order_uuid.as_str().into());
-        o.set("rules", self.era.as_str().into());
-        if let Some(id) = self.subaccount_id {
-            o.set("subaccount_id", Json::Number(id.to_string()));
+        self.stored_with(&self.body_text())
+    }
+
+    /// [`Signal::to_stored`] and [`Signal::digest`] from one serialisation.
+    pub(crate) fn stored_and_digest(&self) -> (String, [u8; 32]) {
+        let body = self.body_text();
+        (self.stored_with(&body), self.digest_of(&body))
+    }
+
+    /// What has its usual value is left out: there is one such text in memory and in the journal
+    /// for every signal that waits.
+    fn stored_with(&self, body: &str) -> String {
+        let mut out = String::with_capacity(body.len() + 128);
+        out.push_str("{\"id\":");
+        quote(&mut out, self.id.as_str(), false);
+        if !self.id_given {
+            out.push_str(",\"id_given\":false");
         }
-        o.set("body", Json::Object(self.body.clone()));
-        Json::Object(o).to_string()
+        if self.order_uuid != self.id.as_str() {
+            out.push_str(",\"order_uuid\":");
+            quote(&mut out, &self.order_uuid, false);
+        }
+        out.push_str(",\"rules\":");
+        quote(&mut out, self.era.as_str(), false);
+        if let Some(id) = self.subaccount_id {
+            out.push_str(",\"subaccount_id\":");
+            out.push_str(&id.to_string());
+        }
+        out.push_str(",\"body\":");
+        out.push_str(body);
+        out.push('}');
+        out
     }
 
     /// Reads [`Signal::to_stored`] back, without judging it again.
@@ -224,10 +256,15 @@ impl Signal {
             Some(Json::Number(token)) => token.parse().ok(),
             _ => None,
         };
+        let id = OrderUuid::parse(&text_of(&o, "id")?).map_err(|e| damaged(&e.to_string()))?;
+        let order_uuid = match o.get("order_uuid") {
+            None => id.as_str().to_owned(),
+            Some(_) => text_of(&o, "order_uuid")?,
+        };
         Ok(Self {
-            id: OrderUuid::parse(&text_of(&o, "id")?).map_err(|e| damaged(&e.to_string()))?,
+            id,
             id_given: o.get("id_given") != Some(&Json::Bool(false)),
-            order_uuid: text_of(&o, "order_uuid")?,
+            order_uuid,
             era: Era::parse(&text_of(&o, "rules")?).ok_or_else(|| damaged("rules"))?,
             subaccount_id,
             body: match o.remove("body") {

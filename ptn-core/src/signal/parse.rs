@@ -194,21 +194,23 @@ fn body(
 
 /// Nothing that is not JSON may reach the wire.
 fn finite(object: &Object, path: &str) -> Result<(), SignalError> {
-    fn value(json: &Json, path: &str) -> Result<(), SignalError> {
+    fn value(json: &Json, path: &dyn Fn() -> String) -> Result<(), SignalError> {
         match json {
             Json::Number(token) if token.contains(['N', 'I']) => {
-                Err(SignalError::new(Code::NonFinite, path, format!("{token} is not finite")))
+                Err(SignalError::new(Code::NonFinite, &path(), format!("{token} is not finite")))
             }
-            Json::Array(items) => items
-                .iter()
-                .enumerate()
-                .try_for_each(|(i, item)| value(item, &format!("{path}[{i}]"))),
-            Json::Object(object) => finite(object, path),
+            Json::Array(items) if !items.is_empty() => {
+                let path = path();
+                let mut items = items.iter().enumerate();
+                items.try_for_each(|(i, item)| value(item, &|| format!("{path}[{i}]")))
+            }
+            Json::Object(object) => finite(object, &path()),
             _ => Ok(()),
         }
     }
+    // The path is written only where it is needed.
     object.iter().try_for_each(|(key, v)| {
-        value(v, &if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") })
+        value(v, &|| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") })
     })
 }
 

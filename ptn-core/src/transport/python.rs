@@ -11,12 +11,19 @@ use std::fmt::Write as _;
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-use crate::json::Json;
+use crate::json::{Json, Object};
 
 /// Python's `str()` of the value.
 pub fn python_str(json: &Json) -> String {
     let mut out = String::new();
     value(&mut out, json);
+    out
+}
+
+/// As [`python_str`], of an object.
+pub fn python_dict(members: &Object) -> String {
+    let mut out = String::with_capacity(32 * members.len());
+    object(&mut out, members);
     out
 }
 
@@ -95,19 +102,21 @@ fn value(out: &mut String, json: &Json) {
             }
             out.push(']');
         }
-        Json::Object(object) => {
-            out.push('{');
-            for (i, (key, item)) in object.iter().enumerate() {
-                if i > 0 {
-                    out.push_str(", ");
-                }
-                string(out, key);
-                out.push_str(": ");
-                value(out, item);
-            }
-            out.push('}');
-        }
+        Json::Object(members) => object(out, members),
     }
+}
+
+fn object(out: &mut String, members: &Object) {
+    out.push('{');
+    for (i, (key, item)) in members.iter().enumerate() {
+        if i > 0 {
+            out.push_str(", ");
+        }
+        string(out, key);
+        out.push_str(": ");
+        value(out, item);
+    }
+    out.push('}');
 }
 
 fn number(out: &mut String, token: &str) {

@@ -12,7 +12,7 @@ use ptn_core::json::{Json, Object};
 use ptn_core::rules::Era;
 use ptn_core::signal::{Signal, SignalError, SignalErrorCode};
 use ptn_core::store::{Accepted, StoreError};
-use ptn_core::transport::python::python_str;
+use ptn_core::transport::python::python_dict;
 use serde::Serialize;
 
 use super::{idempotency_key, identified};
@@ -111,7 +111,7 @@ async fn receive(app: &App, request: Request) -> Result<Response, ApiError> {
 }
 
 fn received(signal: &Signal, already_received: bool) -> Response {
-    let shown = python_str(&Json::Object(signal.body().clone()));
+    let shown = python_dict(signal.body());
     let message = format!("Signal {shown} received successfully");
     let order_uuid = signal.id().as_str();
     answer::json(StatusCode::OK, &Received { message, order_uuid, already_received })
