@@ -4,7 +4,7 @@
 //! asks. Labels come from small fixed sets (paths of our routes, codes, validators), never from what
 //! a caller wrote. Serving the text is left to `routes`.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
@@ -70,7 +70,7 @@ pub struct Metrics {
     oldest: Gauge<f64, AtomicU64>,
     accepting: Gauge,
     missed: Counter,
-    accepted_at: Mutex<BTreeMap<OrderUuid, UnixMs>>,
+    accepted_at: Mutex<HashMap<OrderUuid, UnixMs>>,
 }
 
 impl fmt::Debug for Metrics {

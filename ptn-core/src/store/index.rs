@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Accepted, Lease, Pending, StoreChange, StoreError, StoredSignal, UnixMs};
+use crate::order::{ExecutionType, OrderType};
 use crate::record::{DeliveryReport, DeliveryState, Progress, SignalState, ValidatorRecord};
 use crate::signal::{OrderUuid, Signal};
 
@@ -27,6 +28,8 @@ pub(super) enum Record {
         digest: Digest,
         at: UnixMs,
         text: Arc<str>,
+        /// What listeners are told; of a record that was read back, the text says it.
+        summary: Option<Box<Summary>>,
     },
     Progress {
         id: OrderUuid,
@@ -50,6 +53,24 @@ pub(super) enum Record {
         cancel: bool,
         retried: bool,
     },
+}
+
+/// What listeners are told about an accepted signal.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Summary {
+    trade_pair: Option<String>,
+    execution_type: ExecutionType,
+    order_type: Option<OrderType>,
+}
+
+impl Summary {
+    fn of(signal: &Signal) -> Self {
+        Self {
+            trade_pair: signal.trade_pair().map(|pair| pair.as_str().to_owned()),
+            execution_type: signal.execution_type(),
+            order_type: signal.order_type(),
+        }
+    }
 }
 
 /// A failed signal that is deliverable again. Complete, because its first records may be gone.
@@ -79,20 +100,40 @@ impl Record {
 /// What a caller asks of a store.
 #[derive(Debug)]
 pub(super) enum Request {
-    Accept { id: OrderUuid, id_given: bool, digest: Digest, text: Arc<str> },
-    Progress { id: OrderUuid, token: u64, progress: Progress },
-    Finish { id: OrderUuid, token: u64, report: DeliveryReport },
-    Cancel { id: OrderUuid },
-    Retry { id: OrderUuid },
+    Accept {
+        id: OrderUuid,
+        id_given: bool,
+        digest: Digest,
+        text: Arc<str>,
+        summary: Option<Box<Summary>>,
+    },
+    Progress {
+        id: OrderUuid,
+        token: u64,
+        progress: Progress,
+    },
+    Finish {
+        id: OrderUuid,
+        token: u64,
+        report: DeliveryReport,
+    },
+    Cancel {
+        id: OrderUuid,
+    },
+    Retry {
+        id: OrderUuid,
+    },
 }
 
 impl Request {
     pub(super) fn accept(signal: &Signal) -> Self {
+        let (text, digest) = signal.stored_and_digest();
         Self::Accept {
             id: signal.id().clone(),
             id_given: signal.id_was_given(),
-            digest: signal.digest(),
-            text: signal.to_stored().into(),
+            digest,
+            text: text.into(),
+            summary: Some(Box::new(Summary::of(signal))),
         }
     }
 
@@ -240,7 +281,7 @@ impl Index {
                 None => archive.standing(request.id())?,
             };
         match request {
-            Request::Accept { id, digest, text, .. } => {
+            Request::Accept { id, digest, text, summary, .. } => {
                 if let Some(old) = standing {
                     if old.digest == digest {
                         return Ok((Answer::Accepted(Accepted::Same { state: old.state }), None));
@@ -255,7 +296,7 @@ impl Index {
                 let standing = Standing { seq, digest, state, token: 0, cancel: false };
                 batch.touched.insert(id.clone(), standing);
                 let answer = Answer::Accepted(Accepted::New { seq });
-                Ok((answer, Some(Record::Accept { seq, id, digest, at: now, text })))
+                Ok((answer, Some(Record::Accept { seq, id, digest, at: now, text, summary })))
             }
             Request::Progress { id, token, progress } => {
                 holder(standing, &id, token)?;
@@ -331,7 +372,7 @@ impl Index {
     /// When it contradicts what is known; then nothing is changed.
     pub(super) fn apply(&mut self, record: Record) -> Result<(), String> {
         match record {
-            Record::Accept { seq, id, digest, at, text } => {
+            Record::Accept { seq, id, digest, at, text, .. } => {
                 if self.live.contains_key(&id) || self.done.contains_key(&id) {
                     return Err(format!("{id} is accepted twice"));
                 }
@@ -511,14 +552,12 @@ impl Index {
     /// What to tell the listeners about a record that was applied.
     pub(super) fn change(&self, record: &Record) -> Option<StoreChange> {
         Some(match record {
-            Record::Accept { seq, text, .. } => {
-                let signal = Signal::from_stored(text).ok()?;
-                StoreChange::Accepted {
-                    seq: *seq,
-                    trade_pair: signal.trade_pair().map(|pair| pair.to_string()),
-                    execution_type: signal.execution_type(),
-                    order_type: signal.order_type(),
-                }
+            Record::Accept { seq, text, summary, .. } => {
+                let Summary { trade_pair, execution_type, order_type } = match summary {
+                    Some(summary) => summary.as_ref().clone(),
+                    None => Summary::of(&Signal::from_stored(text).ok()?),
+                };
+                StoreChange::Accepted { seq: *seq, trade_pair, execution_type, order_type }
             }
             Record::Progress { progress, .. } => {
                 StoreChange::Progress { progress: progress.clone() }

@@ -30,6 +30,8 @@ use crate::store::index::{Finished, finished};
 pub(super) enum Job {
     /// Bring the files of one signal in line.
     Align(OrderUuid),
+    /// The same for many.
+    AlignAll(Vec<OrderUuid>),
     /// Make what was written last now, not when it is quiet.
     SettleNow,
     /// Do what is queued, but not for long, and end.
@@ -38,8 +40,9 @@ pub(super) enum Job {
 
 /// Jobs are collected for this long: most of a burst is then finished already.
 const GATHER: Duration = Duration::from_millis(20);
-/// While accepts flow: so many files, then this pause.
-const CHUNK: usize = 32;
+/// While accepts flow: so many files, then this pause. A file costs more than the acceptance of its
+/// signal, so in a burst they must not compete.
+const CHUNK: usize = 8;
 const PAUSE: Duration = Duration::from_millis(16);
 /// So many finished files may wait for a quiet moment to be synced.
 const MAX_UNSETTLED: usize = 4096;
@@ -113,6 +116,7 @@ impl Folders {
     fn take(&mut self, job: Job) {
         match job {
             Job::Align(id) => self.todo.push_back(id),
+            Job::AlignAll(ids) => self.todo.extend(ids),
             Job::SettleNow => self.settle_now = true,
             Job::Stop => self.stop_by = Some(Instant::now() + FAREWELL),
         }
@@ -126,11 +130,7 @@ impl Folders {
             self.take(job);
         }
         for job in queue.try_iter() {
-            match job {
-                Job::Align(id) => self.todo.push_back(id),
-                Job::SettleNow => self.settle_now = true,
-                Job::Stop => self.stop_by = Some(Instant::now() + FAREWELL),
-            }
+            self.take(job);
         }
     }
 

@@ -21,7 +21,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use serde_json::value::RawValue;
 use super::durable::{Spool, io_error};
 use crate::record::{DeliveryReport, Progress, ValidatorRecord};
 use crate::signal::OrderUuid;
-use crate::store::index::{Record, Retried};
+use crate::store::index::{Digest, Record, Retried};
 use crate::store::{StoreError, UnixMs};
 
 const VERSION: u32 = 1;
@@ -79,14 +79,53 @@ enum Fact {
 }
 
 fn encode(out: &mut Vec<u8>, fact: &Fact, first: bool) -> Result<(), serde_json::Error> {
-    let line = match fact {
+    let start = out.len();
+    out.extend_from_slice(&[b'0'; CRC_LEN]);
+    out.push(if first { b'>' } else { b' ' });
+    if let Fact::Record(Record::Accept { seq, id, digest, at, text, .. }) = fact {
+        accept_line(out, *seq, id, digest, *at, text)?;
+    } else {
+        serde_json::to_writer(&mut *out, &line(fact)?)?;
+    }
+    let crc = crc32fast::hash(out.get(start + CRC_LEN..).unwrap_or_default());
+    if let Some(place) = out.get_mut(start..start + CRC_LEN) {
+        hex::encode_to_slice(crc.to_be_bytes(), place).map_err(serde::ser::Error::custom)?;
+    }
+    out.push(b'\n');
+    Ok(())
+}
+
+/// The line that is written for every signal, as [`line`] would have it: an id needs no escapes,
+/// and the text is JSON already (which is checked: what is written must be readable).
+fn accept_line(
+    out: &mut Vec<u8>,
+    seq: u64,
+    id: &OrderUuid,
+    digest: &Digest,
+    at: UnixMs,
+    text: &str,
+) -> Result<(), serde_json::Error> {
+    serde_json::from_str::<&RawValue>(text)?;
+    let mut hex = [0; 64];
+    hex::encode_to_slice(digest, &mut hex).map_err(serde::ser::Error::custom)?;
+    write!(out, r#"{{"kind":"accept","seq":{seq},"id":"{id}","digest":""#)
+        .map_err(serde_json::Error::io)?;
+    out.extend_from_slice(&hex);
+    write!(out, r#"","at":{at},"signal":"#).map_err(serde_json::Error::io)?;
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'}');
+    Ok(())
+}
+
+fn line(fact: &Fact) -> Result<Line<'_>, serde_json::Error> {
+    Ok(match fact {
         Fact::Head { last_seq } => Line {
             kind: "journal".into(),
             version: Some(VERSION),
             seq: Some(*last_seq),
             ..Line::default()
         },
-        Fact::Record(Record::Accept { seq, id, digest, at, text }) => Line {
+        Fact::Record(Record::Accept { seq, id, digest, at, text, .. }) => Line {
             kind: "accept".into(),
             seq: Some(*seq),
             id: Some(id.clone()),
@@ -130,17 +169,7 @@ fn encode(out: &mut Vec<u8>, fact: &Fact, first: bool) -> Result<(), serde_json:
             validators: Some(Cow::Borrowed(validators)),
             ..Line::default()
         },
-    };
-    let start = out.len();
-    out.extend_from_slice(&[b'0'; CRC_LEN]);
-    out.push(if first { b'>' } else { b' ' });
-    serde_json::to_writer(&mut *out, &line)?;
-    let crc = crc32fast::hash(out.get(start + CRC_LEN..).unwrap_or_default());
-    if let Some(place) = out.get_mut(start..start + CRC_LEN) {
-        place.copy_from_slice(format!("{crc:08x}").as_bytes());
-    }
-    out.push(b'\n');
-    Ok(())
+    })
 }
 
 /// The content of a line without its end, if its checksum is right, and whether it begins a batch.
@@ -181,7 +210,8 @@ fn decode(json: &[u8]) -> Result<Fact, String> {
             };
         }
         "accept" => {
-            Record::Accept { seq: seq?, id: id()?, digest: digest()?, at: at?, text: text()? }
+            let (seq, id, digest, at, text) = (seq?, id()?, digest()?, at?, text()?);
+            Record::Accept { seq, id, digest, at, text, summary: None }
         }
         "progress" => Record::Progress {
             id: id()?,

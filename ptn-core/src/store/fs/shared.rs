@@ -89,14 +89,14 @@ impl Shared {
         (self.options.clock)()
     }
 
-    /// Makes one record so, tells the listeners, and has the files brought in line. `ours`: this
-    /// process wrote the record.
+    /// Makes one record so and tells the listeners. `ours`: this process wrote the record. Returns
+    /// the signal whose files are to be brought in line, if any.
     pub(super) fn apply(
         &self,
         index: &mut Index,
         record: Record,
         ours: bool,
-    ) -> Result<(), String> {
+    ) -> Result<Option<OrderUuid>, String> {
         let listeners = self.events.receiver_count() > 0;
         let change = if listeners { index.change(&record) } else { None };
         let touches = match &record {
@@ -112,10 +112,7 @@ impl Shared {
             // The last listener may just have gone.
             self.events.send(event).ok();
         }
-        if touches {
-            self.align(id);
-        }
-        Ok(())
+        Ok(touches.then_some(id))
     }
 
     /// Wakes whoever watches.
@@ -192,6 +189,13 @@ impl Shared {
     /// Has the files of one signal brought in line with the index, soon.
     pub(super) fn align(&self, id: OrderUuid) {
         self.jobs.send(Job::Align(id)).ok();
+    }
+
+    /// As [`Shared::align`], for a whole batch: the thread is woken once.
+    pub(super) fn align_all(&self, ids: Vec<OrderUuid>) {
+        if !ids.is_empty() {
+            self.jobs.send(Job::AlignAll(ids)).ok();
+        }
     }
 
     pub(super) fn job(&self, job: Job) {

@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -35,6 +36,10 @@ pub(super) enum Message {
 
 /// At most this many requests share a sync.
 const MAX_BATCH: usize = 1024;
+/// After a batch of so many, the next one is given a moment to fill up: fewer and larger batches
+/// cost less for everybody. A few callers never wait.
+const CROWD: usize = 8;
+const GATHER: Duration = Duration::from_micros(100);
 /// A journal smaller than this is not rewritten at start.
 const SMALL: u64 = 64 * 1024;
 
@@ -65,7 +70,12 @@ impl Reader for Feed<'_> {
         self.changed = true;
         match &mut self.fresh {
             Some(index) => index.apply(record),
-            None => self.shared.apply(&mut self.shared.index(), record, false),
+            None => {
+                if let Some(id) = self.shared.apply(&mut self.shared.index(), record, false)? {
+                    self.shared.align(id);
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -104,8 +114,10 @@ impl Writer {
 
     pub(super) fn run(mut self, queue: &Receiver<Message>) {
         let mut asks = Vec::new();
+        let mut crowd = 0;
         while let Ok(mut message) = queue.recv() {
             let mut stop = false;
+            let mut waited = false;
             loop {
                 match message {
                     Message::Ask(request, reply) => asks.push((request, reply)),
@@ -122,12 +134,20 @@ impl Writer {
                 if asks.len() >= MAX_BATCH {
                     break;
                 }
-                match queue.try_recv() {
+                let mut next = queue.try_recv();
+                if next.is_err() && !waited && !stop && crowd >= CROWD && asks.len() < crowd {
+                    // Asleep rather than receiving: nobody spends a system call on waking us.
+                    waited = true;
+                    std::thread::sleep(GATHER);
+                    next = queue.try_recv();
+                }
+                match next {
                     Ok(next) => message = next,
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
             }
             if !asks.is_empty() {
+                crowd = asks.len();
                 self.serve(std::mem::take(&mut asks));
             }
             if stop {
@@ -205,14 +225,17 @@ impl Writer {
             }
             Err(Failure::Uncertain(why)) => return Err(shared.poison(&why)),
         }
+        let mut touched = Vec::with_capacity(records.len());
         {
             let mut index = shared.index();
             for record in records {
-                if let Err(what) = shared.apply(&mut index, record, true) {
-                    return Err(shared.poison(&what));
+                match shared.apply(&mut index, record, true) {
+                    Ok(id) => touched.extend(id),
+                    Err(what) => return Err(shared.poison(&what)),
                 }
             }
         }
+        shared.align_all(touched);
         shared.changed();
         Ok(answers)
     }
@@ -312,6 +335,7 @@ fn sum(index: &Index) -> impl Iterator<Item = Record> {
             digest: e.digest,
             at: e.accepted_at,
             text: Arc::clone(&e.text),
+            summary: None,
         };
         let more = e.cancel || e.retried || !e.validators.is_empty();
         let carry = more.then(|| Record::Carry {
