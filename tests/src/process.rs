@@ -136,7 +136,7 @@ fn write_private(path: &Path, text: &str) {
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    log: Option<Lines<BufReader<ChildStderr>>>,
     seen: Vec<String>,
 }
 
@@ -147,7 +147,7 @@ impl Daemon {
         command.args(args).args(["--logging.format", "json"]);
         command.env_remove("PTN_DATA_DIR").stderr(Stdio::piped()).stdin(Stdio::null());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Some(BufReader::new(child.stderr.take().unwrap()).lines());
         Self { child, log, seen: Vec::new() }
     }
 
@@ -162,7 +162,7 @@ impl Daemon {
     /// When the program ends first or takes too long; shows what it said.
     pub async fn line(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
         let read = async {
-            while let Some(line) = self.log.next_line().await.unwrap() {
+            while let Some(line) = self.log.as_mut().unwrap().next_line().await.unwrap() {
                 self.seen.push(line.clone());
                 if let Ok(value) = serde_json::from_str::<Value>(&line)
                     && fits(&value)
@@ -185,6 +185,12 @@ impl Daemon {
             .await
     }
 
+    /// Throws away what it logs from now on, so that a chatty program never waits for a reader.
+    pub fn ignore_log(&mut self) {
+        let mut log = self.log.take().unwrap();
+        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+    }
+
     /// Kills it as a power cut would: it gets no chance to clean up.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
@@ -200,7 +206,7 @@ impl Daemon {
     /// Waits for its end; returns the status and everything that it said.
     pub async fn end(mut self) -> (ExitStatus, String) {
         let read = async {
-            while let Some(line) = self.log.next_line().await.unwrap() {
+            while let Some(line) = self.log.as_mut().unwrap().next_line().await.unwrap() {
                 self.seen.push(line);
             }
             self.child.wait().await.unwrap()

@@ -150,6 +150,13 @@ fn number(out: &mut String, token: &str) {
 }
 
 fn string(out: &mut String, text: &str) {
+    if text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'\\' && b != b'\'') {
+        // Nearly every text.
+        out.push('\'');
+        out.push_str(text);
+        out.push('\'');
+        return;
+    }
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);
     for c in text.chars() {
