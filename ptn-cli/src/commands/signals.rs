@@ -249,8 +249,7 @@ fn show(view: &SignalView, out: &mut Output) -> Result<(), Failure> {
     rows.push(("signal", view.signal.as_ref().map_or("", |s| s.get()).to_owned()));
     for (name, value) in rows {
         let value = text::harmless(&value);
-        let value =
-            if name == "state" { out.paint(style_of(view.state), value) } else { value };
+        let value = if name == "state" { out.paint(style_of(view.state), value) } else { value };
         let name = out.paint(Style::Dim, text::pad(name, 11));
         out.line(format!("{name} {value}"))?;
     }
