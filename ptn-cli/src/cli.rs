@@ -59,18 +59,21 @@ pub fn command() -> Command {
         .subcommand(listen())
         .subcommand(doctor())
         .subcommand(config::command(settings))
-        .subcommand(CompletionArgs::augment_args(
-            Command::new("completions").about("Prints the completion script of a shell"),
-        ))
-        .subcommand(ManArgs::augment_args(
-            Command::new("man").about("Prints the manual page, or writes all of them"),
-        ));
+        .subcommand(
+            CompletionArgs::augment_args(Command::new("completions"))
+                .about("Prints the completion script of a shell"),
+        )
+        .subcommand(
+            ManArgs::augment_args(Command::new("man"))
+                .about("Prints the manual page, or writes all of them"),
+        );
     snake_case(command)
 }
 
 fn demo() -> Command {
     let about = "Runs a whole network on this machine and shows what happens to signals";
-    let command = Command::new("demo").about(about).after_help(
+    let command = DemoArgs::augment_args(Command::new("demo"));
+    command.about(about).after_help(
         "Three validators on loopback (one slow, one that refuses its first orders), the real \
          server and the real miner, throwaway keys and a temporary data directory. No account, no \
          key and no network are needed. Exit code 0 only when every validator acknowledged every \
@@ -79,8 +82,7 @@ fn demo() -> Command {
          address, behaviour}], signals: [{order_uuid, order, endpoint, http_status, accept_ms, \
          state, validators: [{hotkey, wire, state, attempts, received_at_ms, acknowledged_ms}]}], \
          elapsed_ms}. Times of a signal are in milliseconds since its request was sent.",
-    );
-    DemoArgs::augment_args(command)
+    )
 }
 
 fn send() -> Command {
@@ -99,17 +101,17 @@ fn send() -> Command {
 
 fn listen() -> Command {
     let about = "Runs a validator on loopback that prints what arrives";
-    ListenArgs::augment_args(Command::new("listen").about(about))
+    ListenArgs::augment_args(Command::new("listen")).about(about)
 }
 
 fn doctor() -> Command {
     let about = "Checks this installation and says what to do";
-    let command = Command::new("doctor").about(about);
-    settings(DoctorArgs::augment_args(command), ALL_SETTINGS)
+    let command = DoctorArgs::augment_args(Command::new("doctor"));
+    settings(command.about(about), ALL_SETTINGS)
 }
 
 fn common<A: Args>(name: &'static str, about: &'static str) -> Command {
-    settings(A::augment_args(Command::new(name).about(about)), &[COMMON])
+    settings(A::augment_args(Command::new(name)).about(about), &[COMMON])
 }
 
 /// Adds settings under a heading of their own.

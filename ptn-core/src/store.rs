@@ -18,6 +18,7 @@
 pub mod conformance;
 #[cfg(feature = "fs")]
 pub mod fs;
+#[cfg_attr(not(feature = "fs"), allow(dead_code, reason = "parts that only the spool needs"))]
 mod index;
 mod memory;
 
@@ -69,6 +70,8 @@ pub struct StoredSignal {
     pub validators: BTreeMap<String, ValidatorRecord>,
     /// When it reached a terminal state.
     pub finished_at: Option<UnixMs>,
+    /// Why it failed, in a sentence; empty otherwise.
+    pub reason: String,
     /// Whether someone asked for its cancellation; honoured for what was not sent yet.
     pub cancel_requested: bool,
 }

@@ -7,6 +7,7 @@
 
 pub mod config;
 mod daemon;
+mod legacy_flags;
 mod monitor;
 pub mod validators;
 
@@ -32,7 +33,7 @@ pub fn command() -> Command {
              Exit codes: 0 stopped on request, 1 failed, 2 wrong settings, 75 another miner holds \
              the data directory.",
         );
-    with_flags(command, &[COMMON, MINER, SERVER])
+    legacy_flags::with_flags(with_flags(command, &[COMMON, MINER, SERVER]))
 }
 
 /// Parses flags, runs until Ctrl-C; what the binary's `main` returns.
@@ -41,12 +42,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(matches) => matches,
         Err(e) => {
             // Printing help fails only when nobody can read it.
-            let _ = e.print();
+            e.print().ok();
             return ExitCode::from(if e.use_stderr() { process::USAGE } else { process::OK });
         }
     };
     let prepared = Settings::resolve(&[COMMON, MINER, SERVER], &matches).and_then(|settings| {
         logging::install(&settings)?;
+        legacy_flags::warn(&matches);
         config::MinerConfig::from_settings(&settings)
     });
     let config = match prepared {

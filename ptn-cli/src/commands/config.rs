@@ -32,13 +32,14 @@ type AddSettings = fn(Command, &[&'static [Setting]]) -> Command;
 /// The command and its sub-commands.
 pub(crate) fn command(settings: AddSettings) -> Command {
     let show = Command::new("show").about("Every value and where it came from");
-    let init = Command::new("init").about("Writes or prints a commented ptn.toml");
+    let init = InitArgs::augment_args(Command::new("init"));
+    let init = init.about("Writes or prints a commented ptn.toml");
     Command::new("config")
         .about("Shows the settings in force, or writes a first settings file")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(settings(show, ALL_SETTINGS))
-        .subcommand(InitArgs::augment_args(init))
+        .subcommand(init)
 }
 
 /// Runs the command.
@@ -103,14 +104,17 @@ fn init(args: &InitArgs, out: &mut Output) -> Outcome {
     written.map_err(|e| match e.kind() {
         std::io::ErrorKind::AlreadyExists => {
             let text = format!("{place} exists and is left as it is");
-            Failure::new(process::USAGE, "file_exists", text).hint("print a fresh one with: ptn-cli config init")
+            Failure::new(process::USAGE, "file_exists", text)
+                .hint("print a fresh one with: ptn-cli config init")
         }
         _ => Failure::io("cannot write", &place, &e),
     })?;
     if out.is_json() {
         out.document(&json!({"written": place}))?;
     } else {
-        out.talk(format!("wrote {place}; see what is in force with: ptn-cli config show --config {place}"));
+        out.talk(format!(
+            "wrote {place}; see what is in force with: ptn-cli config show --config {place}"
+        ));
     }
     Ok(process::OK)
 }

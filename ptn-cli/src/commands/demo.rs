@@ -22,8 +22,8 @@ use crate::Outcome;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
 
-/// When a signal is still not settled after this, something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// When nothing happens for this long although signals are open, something is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
 const FRAME: Duration = Duration::from_millis(50);
 
 /// Arguments of `demo`.
@@ -92,7 +92,8 @@ async fn deliver(
     watch: &mut Watch,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let patience = || tokio::time::Instant::now() + PATIENCE;
+    let mut deadline = patience();
     let mut frame = tokio::time::interval(FRAME);
     let mut drawing = screen::Drawing::default();
     for (index, plan) in plans.iter().enumerate() {
@@ -100,7 +101,7 @@ async fn deliver(
         network.post(index, plan.clone(), watch.answers());
         while !watch.is_safe(index) {
             tokio::select! {
-                () = watch.next() => {}
+                () = watch.next() => deadline = patience(),
                 _ = frame.tick() => drawing.live(watch, out)?,
                 () = tokio::time::sleep_until(deadline) => return Err(late(watch)),
             }
@@ -109,7 +110,10 @@ async fn deliver(
     }
     while !watch.is_settled() {
         tokio::select! {
-            () = watch.next() => drawing.plain(watch, out)?,
+            () = watch.next() => {
+                deadline = patience();
+                drawing.plain(watch, out)?;
+            }
             _ = frame.tick() => drawing.live(watch, out)?,
             () = tokio::time::sleep_until(deadline) => return Err(late(watch)),
         }
@@ -120,7 +124,11 @@ async fn deliver(
 }
 
 fn late(watch: &Watch) -> Failure {
-    let text = format!("{} not settled after {} s", watch.unsettled(), PATIENCE.as_secs());
+    let text = format!(
+        "{} not settled, and nothing happened for {} s",
+        watch.unsettled(),
+        PATIENCE.as_secs()
+    );
     Failure::failed("demo_timeout", text)
 }
 

@@ -42,7 +42,7 @@ pub struct SendArgs {
     #[command(flatten)]
     order: OrderArgs,
     /// Only parse and validate: no store, no network; exit code 2 when refused
-    #[arg(long, conflicts_with_all = ["url", "wait", "no_wait", "dry_run"])]
+    #[arg(long, conflicts_with = "dry_run")]
     check: bool,
     #[command(flatten)]
     target: TargetArgs,
@@ -174,7 +174,9 @@ impl SendArgs {
             None => ("leverage", None),
             Some((field, size)) => (field, Some(size)),
         };
-        if size.is_some() && [&order.leverage, &order.value, &order.quantity].iter().any(|s| s.is_some()) {
+        if size.is_some()
+            && [&order.leverage, &order.value, &order.quantity].iter().any(|s| s.is_some())
+        {
             return Err(Failure::usage("the size is given twice: once is enough")
                 .hint("either `send PAIR SIDE 0.1x` or `send PAIR SIDE --leverage 0.1`"));
         }

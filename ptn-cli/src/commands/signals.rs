@@ -12,6 +12,7 @@ use ptn_core::ops::process;
 use ptn_core::ops::settings::{COMMON, Setting};
 use ptn_core::record::SignalState;
 use ptn_core::store::Filter;
+use serde::Serialize;
 use serde_json::json;
 
 use self::source::Source;
@@ -73,28 +74,34 @@ pub struct TailArgs {
     server: ServerArgs,
 }
 
+/// `signals list --json`, as `GET /api/signals` answers.
+#[derive(Serialize)]
+struct Page {
+    signals: Vec<SignalView>,
+    next_before: Option<u64>,
+}
+
 type AddSettings = fn(Command, &[&'static [Setting]]) -> Command;
 
 /// The command and its sub-commands.
 pub(crate) fn command(settings: AddSettings) -> Command {
-    let with = |command: Command| settings(command, &[COMMON]);
-    let new = |name: &'static str, about: &'static str| Command::new(name).about(about);
+    let with = |command: Command, about: &'static str| settings(command.about(about), &[COMMON]);
+    let list = ListArgs::augment_args(Command::new("list"));
+    let tail = TailArgs::augment_args(Command::new("tail"));
+    let by_id = |name: &'static str| IdArgs::augment_args(Command::new(name));
     Command::new("signals")
         .about("Shows signals, sends them again, cancels them, follows what happens")
         .visible_alias("queue")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with(ListArgs::augment_args(new("list", "Signals, newest first"))))
-        .subcommand(with(IdArgs::augment_args(new(
-            "show",
-            "One signal with every validator's answer",
-        ))))
-        .subcommand(with(IdArgs::augment_args(new(
-            "retry",
+        .subcommand(with(list, "Signals, newest first"))
+        .subcommand(with(by_id("show"), "One signal with every validator's answer"))
+        .subcommand(with(
+            by_id("retry"),
             "Sends a failed signal again, to the validators that did not acknowledge it",
-        ))))
-        .subcommand(with(IdArgs::augment_args(new("cancel", "Stops what was not sent yet"))))
-        .subcommand(with(TailArgs::augment_args(new("tail", "Follows what happens, until Ctrl-C"))))
+        ))
+        .subcommand(with(by_id("cancel"), "Stops what was not sent yet"))
+        .subcommand(with(tail, "Follows what happens, until Ctrl-C"))
 }
 
 /// Runs the command.
@@ -142,7 +149,7 @@ async fn list(args: ListArgs, settings: &Settings, out: &mut Output) -> Outcome 
     let signals = source.list(&filter).await?;
     let next_before = signals.last().filter(|_| signals.len() >= filter.limit).map(|s| s.seq);
     if out.is_json() {
-        out.document(&json!({"signals": signals, "next_before": next_before}))?;
+        out.document(&Page { signals, next_before })?;
         return Ok(process::OK);
     }
     if signals.is_empty() {
@@ -189,11 +196,21 @@ async fn by_id(name: &str, args: IdArgs, settings: &Settings, out: &mut Output) 
             "show" => show(&view, out)?,
             "retry" => {
                 source.retry(&view.order_uuid).await?;
-                done(&view, "retry_requested", "is sent again to those who did not acknowledge it", out)?;
+                done(
+                    &view,
+                    "retry_requested",
+                    "is sent again to those who did not acknowledge it",
+                    out,
+                )?;
             }
             _ => {
                 source.cancel(&view.order_uuid).await?;
-                done(&view, "cancel_requested", "is not sent any more to those who did not get it yet", out)?;
+                done(
+                    &view,
+                    "cancel_requested",
+                    "is not sent any more to those who did not get it yet",
+                    out,
+                )?;
             }
         }
     }
@@ -216,7 +233,7 @@ fn show(view: &SignalView, out: &mut Output) -> Result<(), Failure> {
     let mut rows = vec![
         ("order_uuid", view.order_uuid.clone()),
         ("order", format!("{} {}", view.pair(), view.words()).trim().to_owned()),
-        ("state", out.paint(style_of(view.state), view.state)),
+        ("state", view.state.to_string()),
         ("accepted", ago(view.accepted_at)),
     ];
     if let Some(at) = view.finished_at {
@@ -231,8 +248,9 @@ fn show(view: &SignalView, out: &mut Output) -> Result<(), Failure> {
     rows.push(("rules", view.rules.clone()));
     rows.push(("signal", view.signal.as_ref().map_or("", |s| s.get()).to_owned()));
     for (name, value) in rows {
+        let value = text::harmless(&value);
+        let value = if name == "state" { out.paint(style_of(view.state), value) } else { value };
         let name = out.paint(Style::Dim, text::pad(name, 11));
-        let value = if name.contains("state") { value } else { text::harmless(&value) };
         out.line(format!("{name} {value}"))?;
     }
     if view.validators.is_empty() {

@@ -21,11 +21,7 @@ const ORDER: usize = 21;
 const CELL: usize = 12;
 
 /// Who takes part.
-pub(super) fn introduce(
-    network: &Network,
-    rules: &Rules,
-    out: &mut Output,
-) -> Result<(), Failure> {
+pub(super) fn introduce(network: &Network, rules: &Rules, out: &mut Output) -> Result<(), Failure> {
     let title = out.paint(Style::Strong, "A whole network on this machine");
     out.line(format!("{title}, rules of {}. Nothing leaves it.\n", rules.era))?;
     out.line(format!("server      {}   (the real one, TradingView and bots)", network.url()))?;
@@ -54,7 +50,8 @@ pub(super) fn introduce(
 }
 
 fn head(validators: usize, out: &Output) -> String {
-    let mut line = format!(" #  {}  {}  {}", pad("ORDER", ORDER), pad("VIA", 7), pad_left("SAFE", 7));
+    let mut line =
+        format!(" #  {}  {}  {}", pad("ORDER", ORDER), pad("VIA", 7), pad_left("SAFE", 7));
     if validators <= COLUMNS {
         for i in 1..=validators {
             line.push_str(&format!("  {}", pad(&format!("V{i}"), CELL)));
@@ -106,7 +103,9 @@ fn row(index: usize, signal: &Tracked, watch: &Watch, out: &Output) -> String {
     let order = pad(&cut(&signal.plan.words, ORDER), ORDER);
     let safe = watch.accept_ms(signal).map(millis).unwrap_or_default();
     let safe = match signal.status {
-        Some(status) if status != 200 => out.paint(Style::Bad, pad_left(&format!("HTTP {status}"), 7)),
+        Some(status) if status != 200 => {
+            out.paint(Style::Bad, pad_left(&format!("HTTP {status}"), 7))
+        }
         _ => pad_left(&safe, 7),
     };
     let mut line = format!("{number}  {order}  {}  {safe}", pad(signal.plan.via.word(), 7));
@@ -151,10 +150,11 @@ pub(super) fn summary(
     let cells: Vec<Cell> = signals.iter().flat_map(|s| watch.cells(s)).collect();
     let done = cells.iter().filter(|c| c.state == DeliveryState::Accepted).count();
     let verdict = if ok {
-        let text = format!("All {} acknowledged by every validator", text::count(signals.len(), "signal"));
-        out.paint(Style::Good, text)
+        let all = if signals.len() == 1 { "" } else { "All " };
+        let count = text::count(signals.len(), "signal");
+        out.paint(Style::Good, format!("{all}{count} acknowledged by every validator"))
     } else {
-        let text = format!("{done} of {} acknowledged", text::count(cells.len(), "delivery").replace("ys", "ies"));
+        let text = format!("Only {done} of {} deliveries acknowledged", cells.len());
         out.paint(Style::Bad, text)
     };
     out.line(format!("\n{verdict}, in {}.\n", millis(watch.elapsed_ms())))?;
@@ -164,11 +164,9 @@ pub(super) fn summary(
         .filter_map(|s| watch.cells(s).iter().filter_map(|c| c.received_ms).reduce(f64::min))
         .collect();
     let acked: Vec<f64> = cells.iter().filter_map(|c| c.acknowledged_ms).collect();
-    for (name, times) in [
-        ("safe on the disk", safe),
-        ("at the first validator", first),
-        ("acknowledged", acked),
-    ] {
+    for (name, times) in
+        [("safe on the disk", safe), ("at the first validator", first), ("acknowledged", acked)]
+    {
         if let Some((median, worst)) = middle_and_worst(times) {
             out.line(format!(
                 "{} {} median, {} worst, after the request",
@@ -182,7 +180,11 @@ pub(super) fn summary(
     if again > 0 {
         let n = usize::try_from(again).unwrap_or(usize::MAX);
         let word = if n == 1 { "refusal was" } else { "refusals were" };
-        out.line(format!("{} {:>7} {word} retried; nobody else waited for it", pad("retries", 23), n))?;
+        out.line(format!(
+            "{} {:>7} {word} retried; nobody else waited for it",
+            pad("retries", 23),
+            n
+        ))?;
     }
     if !serve {
         out.line("\nNext:")?;
