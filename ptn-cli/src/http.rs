@@ -128,9 +128,8 @@ impl Server {
             .await
             .map_err(|_| unreachable("no answer to the connection within 5 s".to_owned()))?
             .map_err(|e| unreachable(e.to_string()))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| unreachable(e.to_string()))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(e.to_string()))?;
         // Its errors reach us through the sender.
         tokio::spawn(async move { connection.await.ok() });
         let request = self.request(call)?;

@@ -89,7 +89,7 @@ impl Output {
         Self {
             colour: out.is_terminal() && !plain,
             talk_colour: err.is_terminal() && !plain,
-            live: out.is_terminal() && !dumb,
+            live: out.is_terminal() && !dumb && is_large_enough(&out),
             out: Box::new(out),
             err: Box::new(err),
             json: false,
@@ -189,6 +189,12 @@ impl Output {
     pub fn settle(&mut self) {
         self.drawn = 0;
     }
+}
+
+/// Whether a block of lines fits: a wrapped or scrolled one cannot be drawn over.
+fn is_large_enough(out: &io::Stdout) -> bool {
+    let size = rustix::termios::tcgetwinsize(out);
+    size.is_ok_and(|s| s.ws_col >= 80 && s.ws_row >= 20)
 }
 
 fn paint(colour: bool, style: Style, text: impl Display) -> String {

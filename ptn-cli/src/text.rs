@@ -128,15 +128,19 @@ pub fn order(body: &Object, targets: &str) -> String {
     if !side.is_empty() && !execution.ends_with("_CANCEL") {
         words.push(side);
     }
-    for (field, before, after) in [("leverage", "", "x"), ("value", "$", ""), ("quantity", "", "u")] {
+    for (field, before, after) in [("leverage", "", "x"), ("value", "$", ""), ("quantity", "", "u")]
+    {
         // The size of a FLAT order means nothing.
         if let Some(n) = number(field).filter(|_| !flat) {
             words.push(format!("{before}{n}{after}"));
         }
     }
-    for (field, label) in
-        [("limit_price", "@"), ("stop_price", "stop "), ("stop_loss", "sl "), ("take_profit", "tp ")]
-    {
+    for (field, label) in [
+        ("limit_price", "@"),
+        ("stop_price", "stop "),
+        ("stop_loss", "sl "),
+        ("take_profit", "tp "),
+    ] {
         if let Some(n) = number(field) {
             words.push(format!("{label}{n}"));
         }
@@ -162,7 +166,10 @@ pub const fn style_of(state: DeliveryState) -> Style {
 pub fn record(out: &Output, v: &ValidatorRecord) -> String {
     let state = out.paint(style_of(v.state), pad(v.state.as_str(), 9));
     let mut line = format!("  {state}  {}  {}", short_key(&v.hotkey), pad(&v.address, 21));
-    line.push_str(&format!("  {}", pad(&count(usize::try_from(v.attempts).unwrap_or(0), "attempt"), 10)));
+    line.push_str(&format!(
+        "  {}",
+        pad(&count(usize::try_from(v.attempts).unwrap_or(0), "attempt"), 10)
+    ));
     if let Some(us) = v.round_trip_us {
         line.push_str(&format!("  {}", round_trip(us)));
     }
@@ -196,7 +203,11 @@ mod tests {
             _ => String::new(),
         };
         for (body, targets, want) in [
-            (r#"{"order_type":"LONG","leverage":0.10,"execution_type":"MARKET"}"#, "", "LONG 0.10x"),
+            (
+                r#"{"order_type":"LONG","leverage":0.10,"execution_type":"MARKET"}"#,
+                "",
+                "LONG 0.10x",
+            ),
             (r#"{"order_type":"SHORT","value":-1000}"#, "", "SHORT $1000"),
             (r#"{"order_type":"FLAT","leverage":0.0}"#, "", "FLAT"),
             (r#"{"execution_type":"FLAT_ALL"}"#, "ALL", "FLAT_ALL ALL"),

@@ -104,14 +104,17 @@ fn init(args: &InitArgs, out: &mut Output) -> Outcome {
     written.map_err(|e| match e.kind() {
         std::io::ErrorKind::AlreadyExists => {
             let text = format!("{place} exists and is left as it is");
-            Failure::new(process::USAGE, "file_exists", text).hint("print a fresh one with: ptn-cli config init")
+            Failure::new(process::USAGE, "file_exists", text)
+                .hint("print a fresh one with: ptn-cli config init")
         }
         _ => Failure::io("cannot write", &place, &e),
     })?;
     if out.is_json() {
         out.document(&json!({"written": place}))?;
     } else {
-        out.talk(format!("wrote {place}; see what is in force with: ptn-cli config show --config {place}"));
+        out.talk(format!(
+            "wrote {place}; see what is in force with: ptn-cli config show --config {place}"
+        ));
     }
     Ok(process::OK)
 }

@@ -124,7 +124,11 @@ async fn deliver(
 }
 
 fn late(watch: &Watch) -> Failure {
-    let text = format!("{} not settled, and nothing happened for {} s", watch.unsettled(), PATIENCE.as_secs());
+    let text = format!(
+        "{} not settled, and nothing happened for {} s",
+        watch.unsettled(),
+        PATIENCE.as_secs()
+    );
     Failure::failed("demo_timeout", text)
 }
 

@@ -88,7 +88,9 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
             });
         }
         // Without settings there is nothing else to look at.
-        Err(e) => findings.fail("config", e.to_string(), "correct the setting, then run this again"),
+        Err(e) => {
+            findings.fail("config", e.to_string(), "correct the setting, then run this again")
+        }
     }
     report(&findings, out)
 }

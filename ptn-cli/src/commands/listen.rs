@@ -11,7 +11,9 @@ use ptn_core::directory::{Validator, Wire};
 use ptn_core::json::Json;
 use ptn_core::ops::process;
 use ptn_core::sign::Hotkey;
-use ptn_core::validator::{Fault, FaultRule, LoopbackValidator, Received, ValidatorOptions, Verdict};
+use ptn_core::validator::{
+    Fault, FaultRule, LoopbackValidator, Received, ValidatorOptions, Verdict,
+};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::target::duration;
@@ -211,7 +213,9 @@ fn show(received: &Received, out: &mut Output) -> Result<(), Failure> {
         Verdict::Accepted => (Style::Good, "accepted", String::new()),
         Verdict::Repeated => (Style::Warn, "repeated", String::new()),
         Verdict::Failed { message, .. } => (Style::Bad, "failed", message.clone()),
-        Verdict::Refused { status, reason } => (Style::Bad, "refused", format!("{status} {reason}")),
+        Verdict::Refused { status, reason } => {
+            (Style::Bad, "refused", format!("{status} {reason}"))
+        }
         Verdict::Fault { name } => (Style::Warn, "fault", name.clone()),
     };
     let order = match &received.signal {

@@ -174,7 +174,9 @@ impl SendArgs {
             None => ("leverage", None),
             Some((field, size)) => (field, Some(size)),
         };
-        if size.is_some() && [&order.leverage, &order.value, &order.quantity].iter().any(|s| s.is_some()) {
+        if size.is_some()
+            && [&order.leverage, &order.value, &order.quantity].iter().any(|s| s.is_some())
+        {
             return Err(Failure::usage("the size is given twice: once is enough")
                 .hint("either `send PAIR SIDE 0.1x` or `send PAIR SIDE --leverage 0.1`"));
         }

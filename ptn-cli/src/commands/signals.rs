@@ -196,11 +196,21 @@ async fn by_id(name: &str, args: IdArgs, settings: &Settings, out: &mut Output) 
             "show" => show(&view, out)?,
             "retry" => {
                 source.retry(&view.order_uuid).await?;
-                done(&view, "retry_requested", "is sent again to those who did not acknowledge it", out)?;
+                done(
+                    &view,
+                    "retry_requested",
+                    "is sent again to those who did not acknowledge it",
+                    out,
+                )?;
             }
             _ => {
                 source.cancel(&view.order_uuid).await?;
-                done(&view, "cancel_requested", "is not sent any more to those who did not get it yet", out)?;
+                done(
+                    &view,
+                    "cancel_requested",
+                    "is not sent any more to those who did not get it yet",
+                    out,
+                )?;
             }
         }
     }
@@ -239,8 +249,7 @@ fn show(view: &SignalView, out: &mut Output) -> Result<(), Failure> {
     rows.push(("signal", view.signal.as_ref().map_or("", |s| s.get()).to_owned()));
     for (name, value) in rows {
         let value = text::harmless(&value);
-        let value =
-            if name == "state" { out.paint(style_of(view.state), value) } else { value };
+        let value = if name == "state" { out.paint(style_of(view.state), value) } else { value };
         let name = out.paint(Style::Dim, text::pad(name, 11));
         out.line(format!("{name} {value}"))?;
     }

@@ -204,7 +204,10 @@ async fn to_spool(
     let wait = args.wait || (!args.no_wait && holder.is_some());
     if holder.is_none() && !out.is_json() {
         let now = if args.wait { "; waiting for one" } else { "" };
-        out.talk(format!("no miner delivers from {} yet: it goes out when one starts{now}", dir.display()));
+        out.talk(format!(
+            "no miner delivers from {} yet: it goes out when one starts{now}",
+            dir.display()
+        ));
     }
     let deadline = Instant::now() + args.timeout;
     let mut shown = Vec::new();
@@ -239,7 +242,9 @@ fn show_news(
         let old = shown.iter().position(|s| s.hotkey == v.hotkey);
         let known = old.and_then(|at| shown.get(at));
         let worth = v.state.is_final() || !v.message.is_empty();
-        let same = known.is_some_and(|k| (k.state, &k.message, k.next_try_at) == (v.state, &v.message, v.next_try_at));
+        let same = known.is_some_and(|k| {
+            (k.state, &k.message, k.next_try_at) == (v.state, &v.message, v.next_try_at)
+        });
         if !worth || same {
             continue;
         }
@@ -268,9 +273,7 @@ fn conclude(view: &SignalView, wait: bool, args: &TargetArgs, out: &mut Output) 
                 out.paint_talk(Style::Warn, text)
             }
             ptn_core::record::SignalState::Processed => out.paint_talk(Style::Good, "processed"),
-            ptn_core::record::SignalState::Failed => {
-                out.paint_talk(Style::Bad, failed_words(exit))
-            }
+            ptn_core::record::SignalState::Failed => out.paint_talk(Style::Bad, failed_words(exit)),
         };
         out.talk(said);
     }
@@ -281,8 +284,12 @@ fn conclude(view: &SignalView, wait: bool, args: &TargetArgs, out: &mut Output) 
 pub(crate) const fn failed_words(exit: u8) -> &'static str {
     match exit {
         process::REFUSED => "failed: a validator refused it",
-        process::UNREACHABLE => "failed: a validator could not be reached; ptn-cli signals retry sends it again",
-        process::UNKNOWN => "unknown: maybe sent, but the answer was lost; look at your positions before you send it again",
+        process::UNREACHABLE => {
+            "failed: a validator could not be reached; ptn-cli signals retry sends it again"
+        }
+        process::UNKNOWN => {
+            "unknown: maybe sent, but the answer was lost; look at your positions before you send it again"
+        }
         _ => "failed",
     }
 }
@@ -322,7 +329,8 @@ async fn to_server(server: &Server, ready: Ready, args: &TargetArgs, out: &mut O
         .call(Call { method: Method::POST, path, body, timeout: args.timeout })
         .await
         .map_err(|f| {
-            let again = format!("send it again with --order-uuid {}: it is not traded twice", signal.id());
+            let again =
+                format!("send it again with --order-uuid {}: it is not traded twice", signal.id());
             if f.exit == process::UNKNOWN { f.hint(again) } else { f }
         })?;
     let parsed: Option<ServerAnswer> = serde_json::from_slice(&answer.body).ok();

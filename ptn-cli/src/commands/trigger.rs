@@ -204,12 +204,7 @@ fn body(sample: Sample, pair: &str, era: Era, limit_uuid: &str) -> Option<Object
 }
 
 /// The message of an alert: the sample with TradingView's placeholders where it has some.
-fn alerts(
-    named: &[(String, Object)],
-    pair: &str,
-    rules: &Rules,
-    out: &mut Output,
-) -> Outcome {
+fn alerts(named: &[(String, Object)], pair: &str, rules: &Rules, out: &mut Output) -> Outcome {
     for (name, object) in named {
         let mut alert = Object::new();
         alert.set("api_key", "PUT-YOUR-KEY-HERE".into());

@@ -82,7 +82,10 @@ fn clock(settings: &Settings, found: &mut Findings) {
     match newest {
         Some(at) if at > now.saturating_add(60_000) => found.warn(
             "clock",
-            format!("the data directory was changed at {}, which is in the future", text::date_time(at)),
+            format!(
+                "the data directory was changed at {}, which is in the future",
+                text::date_time(at)
+            ),
             "see whether the clock was set back: timedatectl",
         ),
         _ => found.ok("clock", text::date_time(now)),
@@ -94,9 +97,17 @@ async fn data_dir(dir: &Path, settings: &Settings, found: &mut Findings) {
     let Ok(metadata) = fs::metadata(dir) else {
         let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if parent.is_dir() {
-            found.warn("data", format!("{shown} is not there yet"), "the miner, the server or `ptn-cli send` creates it");
+            found.warn(
+                "data",
+                format!("{shown} is not there yet"),
+                "the miner, the server or `ptn-cli send` creates it",
+            );
         } else {
-            found.fail("data", format!("{shown} is not there, and {} neither", parent.display()), "create the folder above it, or name another --data-dir");
+            found.fail(
+                "data",
+                format!("{shown} is not there, and {} neither", parent.display()),
+                "create the folder above it, or name another --data-dir",
+            );
         }
         return;
     };
@@ -108,12 +119,20 @@ async fn data_dir(dir: &Path, settings: &Settings, found: &mut Findings) {
     if mode & 0o077 == 0 {
         found.ok("data", format!("{shown}, only for its owner (mode {mode:03o})"));
     } else {
-        found.warn("data", format!("{shown} can be entered by others (mode {mode:03o})"), format!("chmod 700 {shown}"));
+        found.warn(
+            "data",
+            format!("{shown} can be entered by others (mode {mode:03o})"),
+            format!("chmod 700 {shown}"),
+        );
     }
     space(dir, found);
     match spool::holder(dir) {
         Some(h) => found.ok("miner", format!("pid {} on {} delivers from it", h.pid, h.host)),
-        None => found.warn("miner", "nobody delivers from it: signals are kept until a miner starts", "start ptn-miner with this --data-dir"),
+        None => found.warn(
+            "miner",
+            "nobody delivers from it: signals are kept until a miner starts",
+            "start ptn-miner with this --data-dir",
+        ),
     }
     if !dir.join(".ptn").is_dir() {
         found.ok("journal", "none yet: no signal was accepted by these tools");
@@ -126,7 +145,11 @@ async fn data_dir(dir: &Path, settings: &Settings, found: &mut Findings) {
         Err(e) => Err(e.to_string()),
     };
     match pending {
-        Err(e) => found.fail("journal", e, "keep a copy of the data directory before anything else is tried"),
+        Err(e) => found.fail(
+            "journal",
+            e,
+            "keep a copy of the data directory before anything else is tried",
+        ),
         Ok(p) => {
             found.ok("journal", "readable from its first to its last record");
             let oldest = p.oldest_at.map(|at| text::age(at, text::now())).unwrap_or_default();
@@ -134,14 +157,22 @@ async fn data_dir(dir: &Path, settings: &Settings, found: &mut Findings) {
             let old = p.oldest_at.is_some_and(|at| text::now().saturating_sub(at) > 300_000);
             match p.count {
                 0 => found.ok("waiting", "no signal waits"),
-                _ if old => found.warn("waiting", format!("{what}, the oldest for {oldest}"), "see why: ptn-cli signals list --state pending"),
+                _ if old => found.warn(
+                    "waiting",
+                    format!("{what}, the oldest for {oldest}"),
+                    "see why: ptn-cli signals list --state pending",
+                ),
                 _ => found.ok("waiting", format!("{what}, the oldest for {oldest}")),
             }
         }
     }
     let damaged = dir.join(".ptn").join("journal.damaged");
     if damaged.exists() {
-        found.warn("journal", "a damaged journal was set aside earlier", format!("compare {} with your positions, then move it away", damaged.display()));
+        found.warn(
+            "journal",
+            "a damaged journal was set aside earlier",
+            format!("compare {} with your positions, then move it away", damaged.display()),
+        );
     }
 }
 
@@ -165,18 +196,25 @@ fn api_keys(dir: &Path, settings: &Settings, found: &mut Findings) {
     let shown = path.display();
     let serves = settings.is_set("server.listen") || settings.is_set("server.api_rest_port");
     let users = dir.join("api_keys.json").exists();
-    let make = format!(
-        "umask 077; echo '{{\"api_key\": \"'$(openssl rand -hex 32)'\"}}' > {shown}"
-    );
+    let make =
+        format!("umask 077; echo '{{\"api_key\": \"'$(openssl rand -hex 32)'\"}}' > {shown}");
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             if users {
                 found.ok("api key", "in api_keys.json");
             } else if serves {
-                found.fail("api key", format!("{shown} is not there; the server needs a key"), make);
+                found.fail(
+                    "api key",
+                    format!("{shown} is not there; the server needs a key"),
+                    make,
+                );
             } else {
-                found.warn("api key", format!("{shown} is not there; only ptn-server needs one"), make);
+                found.warn(
+                    "api key",
+                    format!("{shown} is not there; only ptn-server needs one"),
+                    make,
+                );
             }
             return;
         }
@@ -192,8 +230,16 @@ fn api_keys(dir: &Path, settings: &Settings, found: &mut Findings) {
     let mode = fs::metadata(&path).map_or(0, |m| m.permissions().mode() & 0o777);
     match key {
         None | Some(0) => found.fail("api key", format!("{shown} holds no api_key"), make),
-        Some(_) if mode & 0o077 != 0 => found.warn("api key", format!("{shown} can be read by others (mode {mode:03o})"), format!("chmod 600 {shown}")),
-        Some(n) if n < 16 => found.warn("api key", format!("it has only {n} characters"), "take a long random one: openssl rand -hex 32"),
+        Some(_) if mode & 0o077 != 0 => found.warn(
+            "api key",
+            format!("{shown} can be read by others (mode {mode:03o})"),
+            format!("chmod 600 {shown}"),
+        ),
+        Some(n) if n < 16 => found.warn(
+            "api key",
+            format!("it has only {n} characters"),
+            "take a long random one: openssl rand -hex 32",
+        ),
         Some(_) => found.ok("api key", format!("{shown}, only for its owner")),
     }
 }
@@ -204,17 +250,32 @@ fn hotkey(settings: &Settings, found: &mut Findings) {
     let path = root.join(part("wallet.name")).join("hotkeys").join(part("wallet.hotkey"));
     let shown = path.display();
     if !path.exists() {
-        found.fail("hotkey", format!("{shown} is not there"), "name yours with --wallet.name and --wallet.hotkey (and --wallet.path)");
+        found.fail(
+            "hotkey",
+            format!("{shown} is not there"),
+            "name yours with --wallet.name and --wallet.hotkey (and --wallet.path)",
+        );
         return;
     }
     match Hotkey::from_keyfile(&path) {
-        Err(e) => found.fail("hotkey", format!("{shown}: {e}"), "the miner needs an unencrypted hotkey; the coldkey is never read"),
+        Err(e) => found.fail(
+            "hotkey",
+            format!("{shown}: {e}"),
+            "the miner needs an unencrypted hotkey; the coldkey is never read",
+        ),
         Ok(key) => {
             let metadata = fs::metadata(&path);
             let mode = metadata.as_ref().map_or(0, |m| m.permissions().mode() & 0o777);
             let owner = metadata.as_ref().map_or(0, |m| m.uid());
             if mode & 0o077 != 0 {
-                found.warn("hotkey", format!("{} can be read by others (mode {mode:03o}, uid {owner})", key.address()), format!("chmod 600 {shown}"));
+                found.warn(
+                    "hotkey",
+                    format!(
+                        "{} can be read by others (mode {mode:03o}, uid {owner})",
+                        key.address()
+                    ),
+                    format!("chmod 600 {shown}"),
+                );
             } else {
                 found.ok("hotkey", key.address().to_owned());
             }
@@ -230,7 +291,11 @@ async fn validators(settings: &Settings, found: &mut Findings) {
     let list = match ptn_miner::validators::read(&path) {
         Ok(list) => list,
         Err(e) => {
-            found.fail("validators", e.to_string(), "correct the file; the miner reads it again by itself");
+            found.fail(
+                "validators",
+                e.to_string(),
+                "correct the file; the miner reads it again by itself",
+            );
             return;
         }
     };
@@ -241,7 +306,11 @@ async fn validators(settings: &Settings, found: &mut Findings) {
     for v in list {
         let name = format!("{} at {}", text::short_key(&v.hotkey), v.address());
         if let Err(why) = policy.check(v.address()) {
-            found.fail("validators", format!("{name}: {why}; it would not be called"), "only --subtensor.network local may call such addresses");
+            found.fail(
+                "validators",
+                format!("{name}: {why}; it would not be called"),
+                "only --subtensor.network local may call such addresses",
+            );
             continue;
         }
         let connect = tokio::spawn(tokio::time::timeout(REACH, TcpStream::connect(v.address())));
@@ -257,7 +326,11 @@ async fn validators(settings: &Settings, found: &mut Findings) {
             Ok(Err(_)) => "no answer within 2 s".to_owned(),
             Err(e) => e.to_string(),
         };
-        found.warn("validators", format!("{name}: {why}"), "signals for it are retried; see whether its address is still right");
+        found.warn(
+            "validators",
+            format!("{name}: {why}"),
+            "signals for it are retried; see whether its address is still right",
+        );
     }
 }
 
@@ -281,8 +354,14 @@ async fn ports(settings: &Settings, dir: &Path, found: &mut Findings) {
         match TcpListener::bind(address).await {
             Ok(_) => found.ok("ports", format!("{address} ({flag}) is free")),
             // Most likely by the miner that was found above.
-            Err(_) if running => found.ok("ports", format!("{address} ({flag}) is in use, and a miner runs")),
-            Err(e) => found.warn("ports", format!("{address} ({flag}): {e}"), format!("stop what uses it, or choose another {flag}")),
+            Err(_) if running => {
+                found.ok("ports", format!("{address} ({flag}) is in use, and a miner runs"))
+            }
+            Err(e) => found.warn(
+                "ports",
+                format!("{address} ({flag}): {e}"),
+                format!("stop what uses it, or choose another {flag}"),
+            ),
         }
     }
 }

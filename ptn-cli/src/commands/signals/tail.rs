@@ -137,7 +137,11 @@ async fn of_server(server: &Server, count: Option<u64>, out: &mut Output) -> Out
             return Err(Failure::failed("bad_answer", "an event is larger than 1 MiB"));
         }
     }
-    Err(Failure::new(process::UNREACHABLE, "stream_ended", format!("{} ended the stream", server.name())))
+    Err(Failure::new(
+        process::UNREACHABLE,
+        "stream_ended",
+        format!("{} ended the stream", server.name()),
+    ))
 }
 
 fn remote(data: &str, out: &mut Output) -> Result<(), Failure> {
