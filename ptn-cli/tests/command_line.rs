@@ -157,7 +157,7 @@ fn a_fresh_settings_file_changes_nothing_and_is_never_overwritten() {
 
 #[test]
 fn doctor_finds_what_is_missing_and_what_is_open() {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let said = run(dir.path(), &["doctor", "--json", "--axon.port", "0"]);
     assert_eq!(said.code, 1);
@@ -236,4 +236,47 @@ fn every_sample_is_valid_and_alerts_have_placeholders() {
     assert_eq!(alert["order_type"], "{{strategy.market_position}}");
     assert_eq!(alert["leverage"], "{{strategy.order.comment}}");
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "printing stored something");
+}
+
+/// What a command writes to a terminal of a size.
+fn on_a_terminal(args: &[&str], size: (u16, u16), env: &[(&str, &str)]) -> String {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let dir = tempfile::tempdir().unwrap();
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let (ws_col, ws_row) = size;
+    let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&ours, size).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = std::fs::OpenOptions::new().read(true).write(true).open(name).unwrap();
+    let mut child = command(dir.path())
+        .args(args)
+        .envs(env.iter().copied())
+        .stdout(theirs)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The child has the only open end of its side, so reading ends with it: with EIO.
+    let mut text = Vec::new();
+    std::fs::File::from(ours).read_to_end(&mut text).ok();
+    assert!(child.wait().unwrap().success());
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn colours_only_on_a_terminal_that_wants_them() {
+    let args = ["config", "show"];
+    assert!(on_a_terminal(&args, (80, 24), &[]).contains('\u{1b}'));
+    assert!(!on_a_terminal(&args, (80, 24), &[("NO_COLOR", "1")]).contains('\u{1b}'));
+    assert!(!on_a_terminal(&args, (80, 24), &[("TERM", "dumb")]).contains('\u{1b}'));
+    assert!(!on_a_terminal(&["config", "show", "--json"], (80, 24), &[]).contains('\u{1b}'));
+}
+
+#[test]
+fn the_demo_draws_over_its_table_only_where_it_fits() {
+    let up = "A\r\u{1b}[2K";
+    let args = ["demo", "--signals", "2"];
+    assert!(on_a_terminal(&args, (80, 24), &[]).contains(up));
+    assert!(!on_a_terminal(&args, (60, 24), &[]).contains(up));
 }

@@ -185,7 +185,18 @@ async fn a_refusal_ends_with_3_and_can_be_retried() {
             run(&place, &["send", "BTCUSDC", "long", "0.1x", "--order-uuid", "r-1", "--json"]);
         assert_eq!(said.code, 3, "{said:?}");
         assert_eq!(said.json()["state"], "failed");
-        let (mut tail, mut events) = start(&place, &["signals", "tail", "--json"]);
+        let mut tail = command(&place)
+            .args(["signals", "tail", "--json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut events = BufReader::new(tail.stdout.take().unwrap());
+        // It says so when it misses nothing any more.
+        let mut following = String::new();
+        BufReader::new(tail.stderr.take().unwrap()).read_line(&mut following).unwrap();
+        assert!(following.starts_with("following"), "{following}");
+        let tail = Running(tail);
         assert_eq!(run(&place, &["signals", "retry", "r-1"]).code, 0);
         // Waits for the events of the second round; the first line may be any of them.
         let finished = loop {
@@ -198,7 +209,7 @@ async fn a_refusal_ends_with_3_and_can_be_retried() {
             (finished["id"].clone(), finished["state"].clone()),
             ("r-1".into(), "processed".into())
         );
-        tail.0.kill().unwrap();
+        drop(tail);
     })
     .await;
     stop.cancel();
