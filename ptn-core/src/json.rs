@@ -25,7 +25,7 @@ pub enum Json {
     /// A string, unescaped.
     String(String),
     /// An array.
-    Array(Vec<Json>),
+    Array(Vec<Self>),
     /// An object in the order of its text.
     Object(Object),
 }
@@ -289,7 +289,7 @@ fn quote(out: &mut String, text: &str, ascii: bool) {
             c if u32::from(c) < 0x20 || (ascii && !c.is_ascii()) => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
                     // Writing to a String cannot fail.
-                    let _ = write!(out, "\\u{unit:04x}");
+                    write!(out, "\\u{unit:04x}").ok();
                 }
             }
             c => out.push(c),

@@ -69,6 +69,8 @@ pub struct StoredSignal {
     pub validators: BTreeMap<String, ValidatorRecord>,
     /// When it reached a terminal state.
     pub finished_at: Option<UnixMs>,
+    /// Why it failed, in a sentence; empty otherwise.
+    pub reason: String,
     /// Whether someone asked for its cancellation; honoured for what was not sent yet.
     pub cancel_requested: bool,
 }

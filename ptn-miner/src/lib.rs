@@ -41,7 +41,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(matches) => matches,
         Err(e) => {
             // Printing help fails only when nobody can read it.
-            let _ = e.print();
+            e.print().ok();
             return ExitCode::from(if e.use_stderr() { process::USAGE } else { process::OK });
         }
     };

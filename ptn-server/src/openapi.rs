@@ -234,6 +234,7 @@ fn schemas() -> Value {
             ("status", "string", "pending, completed or failed, for the sender"),
             ("accepted_at", "integer", "Milliseconds since 1970"),
             ("finished_at", "any", ""),
+            ("reason", "string", "Why it failed"),
             ("signal", "object", "The normalised fields"),
             ("validators", "array", ""),
         ]),

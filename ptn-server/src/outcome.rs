@@ -51,6 +51,7 @@ const NOT_REACHED: [&str; 7] = [
 
 /// Decides; `reason` is why the engine ended it, when that is known.
 pub(crate) fn decide(stored: &StoredSignal, reason: Option<&str>) -> Outcome {
+    let reason = reason.or((!stored.reason.is_empty()).then_some(stored.reason.as_str()));
     let required: Vec<&ValidatorRecord> =
         stored.validators.values().filter(|v| v.required).collect();
     let decided = !required.is_empty() && required.iter().all(|v| v.state.is_final());
@@ -150,6 +151,8 @@ pub(crate) struct SignalView<'a> {
     status: &'static str,
     accepted_at: i64,
     finished_at: Option<i64>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
     cancel_requested: bool,
     rules: &'static str,
     miner_order_uuid: &'a str,
@@ -168,6 +171,7 @@ impl<'a> SignalView<'a> {
             status: decide(stored, None).status(),
             accepted_at: stored.accepted_at,
             finished_at: stored.finished_at,
+            reason: &stored.reason,
             cancel_requested: stored.cancel_requested,
             rules: signal.era().as_str(),
             miner_order_uuid: signal.order_uuid(),

@@ -165,7 +165,7 @@ async fn files_of_2024_and_2025_are_adopted() {
 #[tokio::test]
 async fn our_own_received_files_adopt_again_when_the_journal_is_lost() {
     let spool = Spool::new(Era::Y2026);
-    let _ = spool.store.accept(&signal("mine", 0)).await.unwrap();
+    drop(spool.store.accept(&signal("mine", 0)).await.unwrap());
     let path = spool.path("received_signals", "mine");
     spool.until("file", async || path.exists().then_some(())).await;
     let spool = spool.restart(|root| std::fs::remove_dir_all(root.join(".ptn")).unwrap());
@@ -288,7 +288,7 @@ async fn the_same_file_again_is_one_signal_and_another_content_is_a_conflict() {
 #[tokio::test]
 async fn overwriting_the_file_of_a_waiting_signal_does_not_change_it() {
     let spool = Spool::new(Era::Y2026);
-    let _ = spool.store.accept(&signal("mine", 0)).await.unwrap();
+    drop(spool.store.accept(&signal("mine", 0)).await.unwrap());
     let path = spool.path("received_signals", "mine");
     spool.until("file", async || path.exists().then_some(())).await;
     spool.drop_file("mine", PLAIN);
@@ -299,7 +299,7 @@ async fn overwriting_the_file_of_a_waiting_signal_does_not_change_it() {
 #[tokio::test]
 async fn a_copied_spool_goes_on() {
     let spool = Spool::new(Era::Y2026);
-    let _ = spool.store.accept(&signal("mine", 0)).await.unwrap();
+    drop(spool.store.accept(&signal("mine", 0)).await.unwrap());
     spool.drop_file("dropped", PLAIN);
     spool.adopted("dropped").await;
     let path = spool.path("received_signals", "mine");
@@ -376,7 +376,7 @@ async fn the_folders_follow_signals_that_other_processes_accept() {
     let spool = Spool::new(Era::Y2026);
     let receiver = FsStore::open(spool.dir.path().join("mining"), spool.options.clone()).unwrap();
     let mut events = receiver.events();
-    let _ = receiver.accept(&signal("theirs", 0)).await.unwrap();
+    drop(receiver.accept(&signal("theirs", 0)).await.unwrap());
     let received = spool.path("received_signals", "theirs");
     spool.until("received file", async || received.exists().then_some(())).await;
     let lease = spool.until("claimed", async || spool.store.claim(1).await.unwrap().pop()).await;
@@ -421,7 +421,7 @@ async fn without_inotify_everything_is_found_as_well() {
     let receiver = FsStore::open(dir.path(), options.clone()).unwrap();
     let spool = Spool { dir, options, store };
     std::fs::write(spool.dir.path().join("received_signals/dropped"), PLAIN).unwrap();
-    let _ = receiver.accept(&signal("theirs", 0)).await.unwrap();
+    drop(receiver.accept(&signal("theirs", 0)).await.unwrap());
     spool.adopted("theirs").await;
     spool.adopted("dropped").await;
 }
@@ -442,7 +442,7 @@ async fn a_folder_that_is_replaced_stops_the_store_until_it_is_back() {
     spool
         .until("back", async || spool.store.pending().await.unwrap().accepting.then_some(()))
         .await;
-    let _ = spool.store.accept(&signal("a", 0)).await.unwrap();
+    drop(spool.store.accept(&signal("a", 0)).await.unwrap());
 
     // The whole directory: noticed by the very next accept.
     let (root, away) = (spool.dir.path().join("mining"), spool.dir.path().join("gone"));

@@ -40,10 +40,10 @@ fn check(case: &Value) -> Result<(), String> {
         }
         (Err(e), false) if e.code().as_str() == category => {
             let text = expected["error_text"].as_str().unwrap_or_default();
-            let frame = text.find(" [type=value_error").unwrap_or(text.len());
+            let text = text.split(" [type=value_error").next().unwrap_or_default();
             let got = e.legacy_text(era);
             // 2026 texts are fragments; the body errors of the frameworks are not ours to repeat.
-            if product.is_none() && era != Era::Y2026 && !got.starts_with(&text[..frame]) {
+            if product.is_none() && era != Era::Y2026 && !got.starts_with(text) {
                 return Err(format!("said {got:?}, expected {text:?}"));
             }
             if e.message().is_empty() {

@@ -278,7 +278,7 @@ impl Courier {
         self.drop_head(turn.pair.as_ref());
         if let Some(active) = settled {
             // The receiver is gone only when the engine is, and then nothing is to be finished.
-            let _ = self.settled.send(active);
+            self.settled.send(active).ok();
         }
         let queued = self.queued();
         self.shared.health(&self.hotkey, |h| h.queued = queued);
@@ -310,7 +310,8 @@ fn decided_unsent(shared: &Shared, job: &Job, clock: i64, listed: bool) -> Optio
         let state = if job.record.maybe_sent { DeliveryState::Unknown } else { state };
         Some(Unsent { state, code, message: message.to_owned() })
     };
-    if job.record.maybe_sent && hold {
+    // Without attempts of its own it was retried deliberately: someone has looked.
+    if job.record.maybe_sent && job.record.attempts > 0 && hold {
         let message = "an earlier run was interrupted while it sent this order; it is not repeated because validators under these rules cannot recognise a repeat: check the position";
         return unsent(DeliveryState::Unknown, "interrupted", message);
     }

@@ -240,12 +240,12 @@ impl Engine {
     pub async fn shutdown(&self, grace: Duration) {
         self.stop.cancel();
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut task) = task {
-            if tokio::time::timeout(grace, &mut task).await.is_err() {
-                self.kill.cancel();
-                // The task ends at once now; its result says nothing more.
-                let _ = task.await;
-            }
+        if let Some(mut task) = task
+            && tokio::time::timeout(grace, &mut task).await.is_err()
+        {
+            self.kill.cancel();
+            // The task ends at once now; its result says nothing more.
+            task.await.ok();
         }
     }
 }
@@ -314,7 +314,7 @@ impl Receipt {
                 None => return Err(StoreError::NotFound { id: self.id.clone() }),
             }
             // A hint can be missed, so look again anyway after a while.
-            let _ = tokio::time::timeout(Duration::from_millis(500), changes.changed()).await;
+            drop(tokio::time::timeout(Duration::from_millis(500), changes.changed()).await);
         }
     }
 }
@@ -448,15 +448,14 @@ impl Dispatcher {
         });
         let id = active.id().clone();
         tracing::debug!(uuid = %id, validators = open.len(), resumed, "in delivery");
-        self.active.insert(id.clone(), Arc::clone(&active));
+        self.active.insert(id, Arc::clone(&active));
         if let Some(targets) = targets {
             // Started here, so that it stands before everything that the couriers record.
             let write = Arc::clone(&active);
-            let write_id = id.clone();
-            let mut write: BoxFuture<'static, Recorded> =
-                Box::pin(
-                    async move { (write_id, shared.store.record(&write.lease, targets).await) },
-                );
+            let mut write: BoxFuture<'static, Recorded> = Box::pin(async move {
+                let result = shared.store.record(&write.lease, targets).await;
+                (write.id().clone(), result)
+            });
             let first = std::future::Future::poll(
                 write.as_mut(),
                 &mut std::task::Context::from_waker(std::task::Waker::noop()),
@@ -473,7 +472,7 @@ impl Dispatcher {
         for record in open {
             let courier = self.courier(&record.hotkey);
             // A courier ends only after the dispatcher.
-            let _ = courier.send(Command::Deliver(Arc::clone(&active), Box::new(record)));
+            courier.send(Command::Deliver(Arc::clone(&active), Box::new(record))).ok();
         }
     }
 
@@ -508,7 +507,7 @@ impl Dispatcher {
 
     fn wake(&self) {
         for courier in self.couriers.values() {
-            let _ = courier.send(Command::Wake);
+            courier.send(Command::Wake).ok();
         }
     }
 

@@ -67,6 +67,6 @@ pub fn complain(program: &str, error: &dyn std::error::Error, code: u8) -> std::
         source = cause.source();
     }
     // Nobody reads stderr any more when this fails.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    writeln!(std::io::stderr(), "{text}").ok();
     std::process::ExitCode::from(code)
 }

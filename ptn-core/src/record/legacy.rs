@@ -83,6 +83,7 @@ pub fn read_finished(text: &str) -> Option<StoredSignal> {
         state: ptn.get("state").and_then(Json::as_str).and_then(SignalState::parse)?,
         validators,
         finished_at: number("finished_at"),
+        reason: ptn.get("reason").and_then(Json::as_str).unwrap_or_default().to_owned(),
         cancel_requested: false,
     })
 }
@@ -143,6 +144,9 @@ fn ours(o: &mut Object, stored: &StoredSignal, report: &DeliveryReport) {
     ptn.set("seq", stored.seq.into());
     ptn.set("digest", hex::encode(stored.signal.digest()).into());
     ptn.set("accepted_at", Json::Number(stored.accepted_at.to_string()));
+    if !report.reason.is_empty() {
+        ptn.set("reason", report.reason.as_str().into());
+    }
     ptn.set("finished_at", Json::Number(report.finished_at.to_string()));
     let signal = Json::parse(stored.signal.to_stored().as_bytes()).unwrap_or(Json::Null);
     ptn.set("signal", signal);

@@ -87,7 +87,7 @@ macro_rules! store_conformance {
 /// A valid signal with this id, whose content differs with `n`.
 pub fn signal(id: &str, n: u32) -> Signal {
     let rules = Rules::load(Era::Y2026).unwrap();
-    let pair = if n % 2 == 0 { "BTCUSDC" } else { "ETHUSDC" };
+    let pair = if n.is_multiple_of(2) { "BTCUSDC" } else { "ETHUSDC" };
     let body = format!(
         r#"{{"order_uuid":"{id}","trade_pair":"{pair}","order_type":"LONG","leverage":0.1,"note":{n}}}"#
     );

@@ -139,6 +139,7 @@ impl Entry {
             state: SignalState::Pending,
             validators: self.validators.clone(),
             finished_at: None,
+            reason: String::new(),
             cancel_requested: self.cancel,
         })
     }
@@ -167,6 +168,7 @@ pub(super) fn finished(mut stored: StoredSignal, report: &DeliveryReport) -> Sto
     }
     stored.state = report.state;
     stored.finished_at = Some(report.finished_at);
+    stored.reason.clone_from(&report.reason);
     stored
 }
 
