@@ -180,7 +180,7 @@ pub(super) fn summary(
         let n = usize::try_from(again).unwrap_or(usize::MAX);
         let word = if n == 1 { "refusal was" } else { "refusals were" };
         out.line(format!(
-            "{} {:>7} {word} retried; nobody else waited for it",
+            "{} {:>7} {word} retried; no other validator waited",
             pad("retries", 23),
             n
         ))?;
