@@ -3,7 +3,7 @@
 //! One function per clause of the contract in [`crate::store`]. Each takes a fresh, empty store and
 //! fails like a test. [`store_conformance!`](crate::store_conformance) makes a test of each:
 //!
-//! ```ignore
+//! ```text
 //! struct Mine;
 //!
 //! #[async_trait::async_trait]
