@@ -112,7 +112,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let Some((name, matches)) = matches.subcommand() else {
         return Err(Failure::usage("signals list, show, retry, cancel or tail?"));
     };
-    let settings = Settings::resolve(&[COMMON], matches)?;
+    let settings = crate::cli::resolve(&[COMMON], matches)?;
     let wrong = |e: clap::Error| Failure::usage(e.to_string());
     match name {
         "list" => {
