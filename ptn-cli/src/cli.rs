@@ -3,10 +3,10 @@
 //! Settings that may also stand in `ptn.toml` come from `ptn_core::ops::settings`, so their names
 //! and texts are those of the other binaries. What commands do is left to [`crate::commands`].
 
-use clap::{Arg, ArgAction, Args, Command};
-use ptn_core::ops::config::with_flags;
-use ptn_core::ops::process;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command};
+use ptn_core::ops::config::{Settings, with_flags};
 use ptn_core::ops::settings::{COMMON, MINER, SERVER, Setting};
+use ptn_core::ops::{logging, process};
 
 use crate::Outcome;
 use crate::commands::completions::{CompletionArgs, ManArgs};
@@ -46,7 +46,6 @@ pub fn command() -> Command {
         .after_help(format!("{FIRST}\n\n{EXIT_CODES}"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .disable_help_subcommand(true)
         .max_term_width(100)
         .arg(json.global(true).help("Results as JSON, for programs"))
         .subcommand(demo())
@@ -129,6 +128,22 @@ fn snake_case(command: Command) -> Command {
     });
     let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
     names.into_iter().fold(command, |c, name| c.mut_subcommand(name, snake_case))
+}
+
+/// Resolves the settings of a command, and logs when they ask for it.
+///
+/// # Errors
+/// When a setting is wrong.
+pub(crate) fn resolve(
+    list: &[&'static [Setting]],
+    matches: &ArgMatches,
+) -> Result<Settings, Failure> {
+    let settings = Settings::resolve(list, matches)?;
+    let on = |key: &'static str| settings.switch(key).map(|s| s == Some(true));
+    if on("logging.debug")? || on("logging.trace")? {
+        logging::install(&settings)?;
+    }
+    Ok(settings)
 }
 
 /// Help, version, or a wrong command line.

@@ -94,10 +94,15 @@ impl Failure {
             return self.exit;
         }
         let head = out.paint_talk(Style::Bad, "error:");
-        out.talk(format!("{head} {}", self.message));
+        // Texts with their own lines, from clap, keep them.
+        let flow = |out: &Output, text: &str| match text.contains('\n') {
+            true => text.to_owned(),
+            false => out.flow_talk(text, 7),
+        };
+        out.talk(format!("{head} {}", flow(out, &self.message)));
         if let Some(hint) = &self.hint {
             let head = out.paint_talk(Style::Strong, " next:");
-            out.talk(format!("{head} {hint}"));
+            out.talk(format!("{head} {}", flow(out, hint)));
         }
         self.exit
     }

@@ -70,6 +70,8 @@ pub struct Output {
     colour: bool,
     talk_colour: bool,
     live: bool,
+    width: Option<usize>,
+    talk_width: Option<usize>,
     drawn: usize,
 }
 
@@ -89,7 +91,9 @@ impl Output {
         Self {
             colour: out.is_terminal() && !plain,
             talk_colour: err.is_terminal() && !plain,
-            live: out.is_terminal() && !dumb,
+            live: out.is_terminal() && !dumb && is_large_enough(&out),
+            width: columns(&out),
+            talk_width: columns(&err),
             out: Box::new(out),
             err: Box::new(err),
             json: false,
@@ -107,6 +111,8 @@ impl Output {
             colour: false,
             talk_colour: false,
             live: false,
+            width: None,
+            talk_width: None,
             drawn: 0,
         };
         (output, out, err)
@@ -167,6 +173,17 @@ impl Output {
         paint(self.talk_colour, style, text)
     }
 
+    /// A text broken between words where stdout is a terminal; later lines are indented. `column`
+    /// is where the text begins.
+    pub fn flow(&self, text: &str, column: usize) -> String {
+        flow(self.width, text, column)
+    }
+
+    /// The same for stderr.
+    pub fn flow_talk(&self, text: &str, column: usize) -> String {
+        flow(self.talk_width, text, column)
+    }
+
     /// Draws a block of lines over the block that was drawn before. Only where [`Self::is_live`].
     ///
     /// # Errors
@@ -189,6 +206,23 @@ impl Output {
     pub fn settle(&mut self) {
         self.drawn = 0;
     }
+}
+
+fn columns(terminal: impl std::os::fd::AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    Some(usize::from(size.ws_col)).filter(|w| *w >= 40)
+}
+
+fn flow(width: Option<usize>, text: &str, column: usize) -> String {
+    let Some(width) = width else { return text.to_owned() };
+    let lines = crate::text::wrap(text, width.saturating_sub(column).max(20));
+    lines.join(&format!("\n{}", " ".repeat(column)))
+}
+
+/// Whether a block of lines fits: a wrapped or scrolled one cannot be drawn over.
+fn is_large_enough(out: &io::Stdout) -> bool {
+    let size = rustix::termios::tcgetwinsize(out);
+    size.is_ok_and(|s| s.ws_col >= 80 && s.ws_row >= 20)
 }
 
 fn paint(colour: bool, style: Style, text: impl Display) -> String {

@@ -148,9 +148,20 @@ pub fn order(body: &Object, targets: &str) -> String {
     words.join(" ")
 }
 
-/// Lines of an explanation as one text.
-pub fn notes(lines: &[&str]) -> String {
-    lines.join("\n")
+/// Breaks a text between words into lines of at most `width` characters; a longer word stays whole.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let length = |text: &str| text.chars().count();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if length(line) + 1 + length(word) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// How a delivery's state is shown.

@@ -128,6 +128,27 @@ pub struct ValidatorRecord {
     pub v_trust: Option<f64>,
 }
 
+impl ValidatorRecord {
+    /// A record of a delivery that has not begun.
+    pub fn new(hotkey: &str, address: String, required: bool, at: UnixMs) -> Self {
+        Self {
+            hotkey: hotkey.to_owned(),
+            address,
+            required,
+            state: DeliveryState::Submitted,
+            attempts: 0,
+            maybe_sent: false,
+            message: String::new(),
+            code: String::new(),
+            order_json: String::new(),
+            next_try_at: None,
+            at,
+            round_trip_us: None,
+            v_trust: None,
+        }
+    }
+}
+
 /// What is recorded while a signal is delivered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -18,6 +18,7 @@
 pub mod conformance;
 #[cfg(feature = "fs")]
 pub mod fs;
+#[cfg_attr(not(feature = "fs"), allow(dead_code, reason = "parts that only the spool needs"))]
 mod index;
 mod memory;
 

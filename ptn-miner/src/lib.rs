@@ -7,6 +7,7 @@
 
 pub mod config;
 mod daemon;
+mod legacy_flags;
 mod monitor;
 pub mod validators;
 
@@ -32,7 +33,7 @@ pub fn command() -> Command {
              Exit codes: 0 stopped on request, 1 failed, 2 wrong settings, 75 another miner holds \
              the data directory.",
         );
-    with_flags(command, &[COMMON, MINER, SERVER])
+    legacy_flags::with_flags(with_flags(command, &[COMMON, MINER, SERVER]))
 }
 
 /// Parses flags, runs until Ctrl-C; what the binary's `main` returns.
@@ -47,6 +48,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let prepared = Settings::resolve(&[COMMON, MINER, SERVER], &matches).and_then(|settings| {
         logging::install(&settings)?;
+        legacy_flags::warn(&matches);
         config::MinerConfig::from_settings(&settings)
     });
     let config = match prepared {

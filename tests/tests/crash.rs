@@ -86,7 +86,7 @@ impl Worker {
         self.out.read_to_string(&mut text).unwrap();
         self.child.wait().unwrap();
         // A line cut by death was said, too, but not whole: nobody could have heard it.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().map(str::to_owned).collect()
     }
 }
@@ -313,7 +313,7 @@ async fn a_journal_cut_at_any_length_of_its_last_record_loses_only_that() {
     let path = dir.path().join("mining");
     let store = FsStore::open(&path, options()).unwrap();
     for n in 0..3 {
-        let _ = store.accept(&signal(&format!("s{n}"), n)).await.unwrap();
+        drop(store.accept(&signal(&format!("s{n}"), n)).await.unwrap());
     }
     drop(store);
     let journal = std::fs::read(journal_of(&path)).unwrap();
@@ -344,7 +344,7 @@ async fn a_flipped_byte_is_a_clear_error_with_its_place() {
     let path = dir.path().join("mining");
     let store = FsStore::open(&path, options()).unwrap();
     for n in 0..3 {
-        let _ = store.accept(&signal(&format!("s{n}"), n)).await.unwrap();
+        drop(store.accept(&signal(&format!("s{n}"), n)).await.unwrap());
     }
     drop(store);
     let journal = std::fs::read(journal_of(&path)).unwrap();
@@ -388,7 +388,7 @@ async fn a_second_owner_is_told_who_holds_the_directory() {
     assert!(refused.to_string().contains(&pid), "{refused}");
     // Receivers are welcome.
     let receiver = FsStore::open(&path, options()).unwrap();
-    let _ = receiver.accept(&signal("a", 0)).await.unwrap();
+    drop(receiver.accept(&signal("a", 0)).await.unwrap());
     drop(first.kill_after(0));
     let store = FsStore::open_owner(&path, options()).unwrap();
     assert_eq!(store.claim(1).await.unwrap().len(), 1);

@@ -187,6 +187,32 @@ async fn mistakes_in_the_settings_say_what_where_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_command_line_of_the_python_miner_works() {
+    let v = validator().await;
+    let home = Home::new(&[v.entry(Wire::Btauth)]);
+    let flags = [
+        "--netuid",
+        "8",
+        "--wallet.hotkey",
+        "default",
+        "--logging.debug",
+        "--start-dashboard",
+        "--slack_webhook_url",
+        "http://127.0.0.1:9/x",
+        "--api-host",
+        "127.0.0.1",
+        "--api-rest-port",
+        "0",
+    ];
+    let mut miner = home.miner(MINER, &flags);
+    let warned = |v: &Value| v["message"].as_str().is_some_and(|m| m.contains("--start-dashboard"));
+    miner.line(warned).await;
+    let address = miner.up().await["server"].as_str().unwrap().to_owned();
+    let (status, answer) = submit_order(&address, &order("p", "BTCUSDC")).await;
+    assert_eq!((status, &answer["success"]), (200, &json!(true)), "{answer}");
+}
+
+#[tokio::test]
 async fn a_stop_lets_attempts_under_way_end() {
     let v = validator().await;
     v.set_faults([Fault::Delay { ms: 700 }]);

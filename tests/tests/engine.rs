@@ -193,6 +193,20 @@ async fn a_lost_answer_of_2024_is_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unknown_order_of_2024_is_sent_again_only_on_request() {
+    let lost = ScriptedTransport::new(script(&[("v1", &[Answer::Lost])]), false);
+    let bench = Bench::new(Era::Y2024, vec![validator("v1", 0.9)], lost, |_| {});
+    let receipt = bench.send("a", "BTCUSD").await;
+    assert_eq!(receipt.finished().await.unwrap().state, SignalState::Failed);
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(bench.transport.uuids("v1").len(), 1);
+    bench.store.retry(receipt.id()).await.unwrap();
+    let stored = receipt.finished().await.unwrap();
+    assert_eq!(stored.validators["v1"].state, DeliveryState::Accepted);
+    assert_eq!(bench.transport.uuids("v1").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn already_processed_at_the_first_attempt_is_somebody_elses_order() {
     let said = "Order with uuid [a] has already been processed. Please try again with a new order.";
     let bench = Bench::new(

@@ -123,8 +123,8 @@ fn init(args: &InitArgs, out: &mut Output) -> Outcome {
 pub fn template() -> String {
     let mut file = String::from(
         "# Settings of ptn-miner, ptn-server and ptn-cli. Every line is optional; what is\n\
-         # commented out shows the default. Environment variables (PTN_...) and flags win over\n\
-         # this file. See what is in force, and why: ptn-cli config show\n",
+         # commented out shows the default. Environment variables (PTN_...) and flags\n\
+         # win over this file. See what is in force, and why: ptn-cli config show\n",
     );
     let mut sections: Vec<(&str, Vec<&Setting>)> = Vec::new();
     for setting in ptn_core::ops::settings::all() {
@@ -149,25 +149,11 @@ pub fn template() -> String {
                 (None, _) => format!("{:?}", s.value),
             };
             file.push('\n');
-            for line in wrap(s.help, 88) {
+            for line in text::wrap(s.help, 76) {
                 file.push_str(&format!("# {line}\n"));
             }
             file.push_str(&format!("#{name} = {value}\n"));
         }
     }
     file
-}
-
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.len() + 1 + word.len() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, FromArgMatches as _};
 use ptn_core::ops::process;
 use ptn_core::rules::{Era, Rules};
+use tokio_util::sync::CancellationToken;
 
 use self::network::Network;
 use self::watch::Watch;
@@ -65,6 +66,7 @@ async fn demo(args: DemoArgs, out: &mut Output) -> Outcome {
     let plans = plan::plans(&rules, args.signals);
     let network = Network::start(&rules, args.validators).await?;
     let stop = process::stop_token().map_err(|e| Failure::io("cannot watch", "signals", &e))?;
+    stop_at_hangup(&stop)?;
     let mut watch = Watch::new(&network);
     if !out.is_json() {
         screen::introduce(&network, &rules, out)?;
@@ -83,6 +85,19 @@ async fn demo(args: DemoArgs, out: &mut Output) -> Outcome {
     }
     network.stop().await;
     Ok(if ok { process::OK } else { process::FAILED })
+}
+
+/// A closed terminal ends it too, so that the temporary folder goes.
+fn stop_at_hangup(stop: &CancellationToken) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let hangup = signal(SignalKind::hangup());
+    let mut hangup = hangup.map_err(|e| Failure::io("cannot watch", "signals", &e))?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        hangup.recv().await;
+        stop.cancel();
+    });
+    Ok(())
 }
 
 /// Sends everything, each signal when the one before is safe, and waits until all is settled.
@@ -124,7 +139,11 @@ async fn deliver(
 }
 
 fn late(watch: &Watch) -> Failure {
-    let text = format!("{} not settled, and nothing happened for {} s", watch.unsettled(), PATIENCE.as_secs());
+    let text = format!(
+        "{} not settled, and nothing happened for {} s",
+        watch.unsettled(),
+        PATIENCE.as_secs()
+    );
     Failure::failed("demo_timeout", text)
 }
 
@@ -148,7 +167,7 @@ fn conclude(
 async fn serve(
     network: &Network,
     watch: &mut Watch,
-    stop: &tokio_util::sync::CancellationToken,
+    stop: &CancellationToken,
     out: &mut Output,
 ) -> Result<(), Failure> {
     let pair = plan::usual_pair(network.era());

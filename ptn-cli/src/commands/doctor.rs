@@ -114,9 +114,16 @@ fn report(findings: &Findings, out: &mut Output) -> Outcome {
             Level::Warn => (Style::Warn, "warn"),
             Level::Fail => (Style::Bad, "FAIL"),
         };
-        out.line(format!("{}  {}  {}", out.paint(style, word), text::pad(f.check, 10), f.message))?;
+        out.line(format!(
+            "{}  {}  {}",
+            out.paint(style, word),
+            text::pad(f.check, 10),
+            out.flow(&f.message, 18)
+        ))?;
         if let Some(next) = &f.next {
-            out.line(format!("                  {} {next}", out.paint(Style::Strong, "->")))?;
+            let arrow = out.paint(Style::Strong, "->");
+            let next = out.flow(next, 21);
+            out.line(format!("                  {arrow} {next}"))?;
         }
     }
     let summary = match (failures, warnings) {

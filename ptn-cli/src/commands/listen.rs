@@ -194,7 +194,7 @@ fn introduce(entry: &Validator, wire: WireChoice, out: &mut Output) -> Result<()
          stake = {:.1}\n\
          wire = \"{}\"{both}\n\n\
          and with that in validators.toml:\n\n  \
-         ptn-miner --subtensor.network local --validators validators.toml --delivery.policy all\n",
+         ptn-miner --subtensor.network local --delivery.policy all \\\n    --validators validators.toml\n",
         entry.hotkey,
         entry.ip,
         entry.port,

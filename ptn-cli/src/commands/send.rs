@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, Args, FromArgMatches as _};
 use ptn_core::json::{Json, Object};
-use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
 use ptn_core::ops::settings::COMMON;
 use ptn_core::rules::{Era, Rules};
@@ -98,7 +97,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     if args.check {
         return check_command(&args, matches, out);
     }
-    let settings = Settings::resolve(&[COMMON], matches)?;
+    let settings = crate::cli::resolve(&[COMMON], matches)?;
     let rules = settings.rules()?;
     let ready = given(&args, &rules)?.ready(&rules)?;
     crate::block_on(send_all(vec![ready], &args.target, &settings, &Arc::new(rules), out))
@@ -234,7 +233,7 @@ fn size(text: &str) -> (&'static str, String) {
 
 fn check_command(args: &SendArgs, matches: &ArgMatches, out: &mut Output) -> Outcome {
     let prepare = || {
-        let rules = Settings::resolve(&[COMMON], matches)?.rules()?;
+        let rules = crate::cli::resolve(&[COMMON], matches)?.rules()?;
         let given = given(args, &rules)?;
         Ok((rules, given))
     };
@@ -258,11 +257,9 @@ fn check_command(args: &SendArgs, matches: &ArgMatches, out: &mut Output) -> Out
         Err(f) => {
             let head = out.paint(Style::Bad, "refused");
             out.line(format!("{head}   {}", f.code))?;
-            if let Some(field) = &f.field {
-                out.line(format!("          {field}: {}", f.message))?;
-            } else {
-                out.line(format!("          {}", f.message))?;
-            }
+            let field = f.field.map(|field| format!("{field}: ")).unwrap_or_default();
+            let why = out.flow(&format!("{field}{}", f.message), 10);
+            out.line(format!("          {why}"))?;
         }
     }
     Ok(exit)

@@ -112,7 +112,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let Some((name, matches)) = matches.subcommand() else {
         return Err(Failure::usage("signals list, show, retry, cancel or tail?"));
     };
-    let settings = Settings::resolve(&[COMMON], matches)?;
+    let settings = crate::cli::resolve(&[COMMON], matches)?;
     let wrong = |e: clap::Error| Failure::usage(e.to_string());
     match name {
         "list" => {
@@ -249,8 +249,7 @@ fn show(view: &SignalView, out: &mut Output) -> Result<(), Failure> {
     rows.push(("signal", view.signal.as_ref().map_or("", |s| s.get()).to_owned()));
     for (name, value) in rows {
         let value = text::harmless(&value);
-        let value =
-            if name == "state" { out.paint(style_of(view.state), value) } else { value };
+        let value = if name == "state" { out.paint(style_of(view.state), value) } else { value };
         let name = out.paint(Style::Dim, text::pad(name, 11));
         out.line(format!("{name} {value}"))?;
     }

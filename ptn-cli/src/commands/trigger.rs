@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, Args, FromArgMatches as _, ValueEnum};
 use ptn_core::json::{Json, Object};
-use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
 use ptn_core::ops::settings::COMMON;
 use ptn_core::rules::{Era, Rules};
@@ -17,7 +16,6 @@ use super::target::{Ready, TargetArgs, send_all};
 use crate::Outcome;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
-use crate::text;
 
 /// Which sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -76,13 +74,13 @@ pub struct TriggerArgs {
 /// When the rule set has no such type, or a sample cannot be handed over.
 pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let args = TriggerArgs::from_arg_matches(matches).map_err(|e| Failure::usage(e.to_string()))?;
-    let settings = Settings::resolve(&[COMMON], matches)?;
+    let settings = crate::cli::resolve(&[COMMON], matches)?;
     let rules = settings.rules()?;
     let usual = if rules.era == Era::Y2026 { "BTCUSDC" } else { "BTCUSD" };
     let pair = args.pair.as_deref().unwrap_or(usual);
     let named = samples(args.sample, pair, &rules)?;
     if args.print_alert {
-        return alerts(&named, pair, &rules, out);
+        return alerts(&named, pair, out);
     }
     let mut ready = Vec::new();
     for (name, object) in named {
@@ -204,7 +202,7 @@ fn body(sample: Sample, pair: &str, era: Era, limit_uuid: &str) -> Option<Object
 }
 
 /// The message of an alert: the sample with TradingView's placeholders where it has some.
-fn alerts(named: &[(String, Object)], pair: &str, rules: &Rules, out: &mut Output) -> Outcome {
+fn alerts(named: &[(String, Object)], pair: &str, out: &mut Output) -> Outcome {
     for (name, object) in named {
         let mut alert = Object::new();
         alert.set("api_key", "PUT-YOUR-KEY-HERE".into());
@@ -226,13 +224,21 @@ fn alerts(named: &[(String, Object)], pair: &str, rules: &Rules, out: &mut Outpu
         print(name, alert, named.len() > 1, out)?;
     }
     if !out.is_json() {
-        out.talk(text::notes(&[
-            "Paste it as the alert's message; the webhook URL is http://YOUR-HOST/api/receive-signal",
-            "(TradingView calls ports 80 and 443 only). The size is the `comment` of the Pine order:",
-            &format!("strategy.entry(\"L\", strategy.long, comment=\"0.1\") sends {pair} with leverage 0.1."),
-            "A partial exit keeps market_position and would add to the position: close with FLAT.",
-            &format!("Rules of {}.", rules.era),
-        ]));
+        let notes = [
+            "Paste it as the message of the alert; its webhook URL is \
+             http://YOUR-HOST/api/receive-signal (TradingView calls ports 80 and 443 only)."
+                .to_owned(),
+            format!(
+                "The size is the comment of the Pine order: strategy.entry(\"L\", strategy.long, \
+                 comment=\"0.1\") sends {pair} with leverage 0.1."
+            ),
+            "A partial exit keeps market_position, so it would add to the position; close with FLAT."
+                .to_owned(),
+        ];
+        for note in notes {
+            let note = out.flow_talk(&note, 2);
+            out.talk(format!("- {note}"));
+        }
     }
     Ok(process::OK)
 }

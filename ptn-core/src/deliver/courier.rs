@@ -310,7 +310,8 @@ fn decided_unsent(shared: &Shared, job: &Job, clock: i64, listed: bool) -> Optio
         let state = if job.record.maybe_sent { DeliveryState::Unknown } else { state };
         Some(Unsent { state, code, message: message.to_owned() })
     };
-    if job.record.maybe_sent && hold {
+    // Without attempts of its own it was retried deliberately: someone has looked.
+    if job.record.maybe_sent && job.record.attempts > 0 && hold {
         let message = "an earlier run was interrupted while it sent this order; it is not repeated because validators under these rules cannot recognise a repeat: check the position";
         return unsent(DeliveryState::Unknown, "interrupted", message);
     }

@@ -125,19 +125,8 @@ impl DeliveryPolicy {
         };
         let record = |v: &&Validator| {
             role(v).map(|required| ValidatorRecord {
-                hotkey: v.hotkey.clone(),
-                address: v.address().to_string(),
-                required,
-                state: DeliveryState::Submitted,
-                attempts: 0,
-                maybe_sent: false,
-                message: String::new(),
-                code: String::new(),
-                order_json: String::new(),
-                next_try_at: None,
-                at: now,
-                round_trip_us: None,
                 v_trust: Some(v.v_trust),
+                ..ValidatorRecord::new(&v.hotkey, v.address().to_string(), required, now)
             })
         };
         listed.iter().filter_map(record).collect()

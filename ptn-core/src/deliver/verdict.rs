@@ -99,6 +99,37 @@ const TEXTS: &[(&str, Class, &str)] = &[
     ("Missing miner hotkey", Class::F, "bad_request"),
 ];
 
+/// Every code that a delivery can end or wait with, for reference pages.
+pub fn codes() -> impl Iterator<Item = &'static str> {
+    let ours = [
+        "accepted",
+        "rejected",
+        "not_processed",
+        "wrong_wire",
+        "not_verified",
+        "blacklisted",
+        "bad_request",
+        "http_error",
+        "uuid_conflict",
+        "interrupted",
+        "cancelled",
+        "expired",
+        "left_metagraph",
+        "connect",
+        "connect_timeout",
+        "address_refused",
+        "timeout",
+        "connection_lost",
+        "bad_answer",
+        "answer_too_large",
+        "wrong_validator",
+        "wrong_order",
+        "signing",
+        "not_sendable",
+    ];
+    TEXTS.iter().map(|(_, _, code)| *code).chain(ours)
+}
+
 /// Judges an attempt.
 pub fn judge(result: &Result<ValidatorReply, TransportError>) -> Judged {
     match result {

@@ -3,7 +3,7 @@
 //! One function per clause of the contract in [`crate::store`]. Each takes a fresh, empty store and
 //! fails like a test. [`store_conformance!`](crate::store_conformance) makes a test of each:
 //!
-//! ```ignore
+//! ```text
 //! struct Mine;
 //!
 //! #[async_trait::async_trait]
@@ -104,21 +104,9 @@ pub fn anonymous_signal(n: u32) -> Signal {
 
 /// A validator's record in some state.
 pub fn validator(hotkey: &str, state: DeliveryState) -> ValidatorRecord {
-    ValidatorRecord {
-        hotkey: hotkey.to_owned(),
-        address: "192.0.2.1:8091".to_owned(),
-        required: true,
-        state,
-        attempts: 0,
-        maybe_sent: false,
-        message: String::new(),
-        code: String::new(),
-        order_json: String::new(),
-        next_try_at: None,
-        at: 1_765_000_000_000,
-        round_trip_us: None,
-        v_trust: Some(0.9),
-    }
+    let address = "192.0.2.1:8091".to_owned();
+    let record = ValidatorRecord::new(hotkey, address, true, 1_765_000_000_000);
+    ValidatorRecord { state, v_trust: Some(0.9), ..record }
 }
 
 /// A report in some state.

@@ -180,7 +180,16 @@ async fn bench(dir: &str, callers: u32, seconds: u64) {
     let mut options = options();
     options.journal_bytes = 32 * 1024 * 1024;
     let rules = Arc::clone(&options.rules);
-    let store = Arc::new(opened(FsStore::open_owner(dir, options.clone())));
+    // A receiver beside an owner in another process (`own`), or the owner itself.
+    let receiver = std::env::var_os("SPOOL_RECEIVER").is_some();
+    let open = |options| {
+        opened(if receiver {
+            FsStore::open(dir, options)
+        } else {
+            FsStore::open_owner(dir, options)
+        })
+    };
+    let store = Arc::new(open(options.clone()));
     let mut times = Vec::new();
     for _ in 0..2000 {
         let signal = body(&rules);
@@ -222,7 +231,7 @@ async fn bench(dir: &str, callers: u32, seconds: u64) {
     drop(store);
     say(&format!("closed in {:.2} s", began.elapsed().as_secs_f64()));
     let began = Instant::now();
-    let store = opened(FsStore::open_owner(dir, options));
+    let store = open(options);
     say(&format!("opened again in {:.2} s", began.elapsed().as_secs_f64()));
     drop(store);
 }

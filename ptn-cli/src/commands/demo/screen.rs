@@ -17,18 +17,14 @@ use crate::text::{self, cut, millis, pad, pad_left};
 const COLUMNS: usize = 3;
 /// More rows than this are not drawn again.
 const ROWS: usize = 16;
-const ORDER: usize = 21;
-const CELL: usize = 12;
+const ORDER: usize = 19;
+const CELL: usize = 11;
 
 /// Who takes part.
-pub(super) fn introduce(
-    network: &Network,
-    rules: &Rules,
-    out: &mut Output,
-) -> Result<(), Failure> {
+pub(super) fn introduce(network: &Network, rules: &Rules, out: &mut Output) -> Result<(), Failure> {
     let title = out.paint(Style::Strong, "A whole network on this machine");
     out.line(format!("{title}, rules of {}. Nothing leaves it.\n", rules.era))?;
-    out.line(format!("server      {}   (the real one, TradingView and bots)", network.url()))?;
+    out.line(format!("server      {}   (for TradingView and bots)", network.url()))?;
     out.line("miner       delivers from the same data directory, as ptn-miner does")?;
     out.line(format!("data        {}", network.data_dir().display()))?;
     let shown = network.peers().len().min(6);
@@ -54,7 +50,7 @@ pub(super) fn introduce(
 }
 
 fn head(validators: usize, out: &Output) -> String {
-    let mut line = format!(" #  {}  {}  {}", pad("ORDER", ORDER), pad("VIA", 7), pad_left("SAFE", 7));
+    let mut line = format!(" # {} {} {}", pad("ORDER", ORDER), pad("VIA", 7), pad_left("SAFE", 7));
     if validators <= COLUMNS {
         for i in 1..=validators {
             line.push_str(&format!("  {}", pad(&format!("V{i}"), CELL)));
@@ -106,10 +102,12 @@ fn row(index: usize, signal: &Tracked, watch: &Watch, out: &Output) -> String {
     let order = pad(&cut(&signal.plan.words, ORDER), ORDER);
     let safe = watch.accept_ms(signal).map(millis).unwrap_or_default();
     let safe = match signal.status {
-        Some(status) if status != 200 => out.paint(Style::Bad, pad_left(&format!("HTTP {status}"), 7)),
+        Some(status) if status != 200 => {
+            out.paint(Style::Bad, pad_left(&format!("HTTP {status}"), 7))
+        }
         _ => pad_left(&safe, 7),
     };
-    let mut line = format!("{number}  {order}  {}  {safe}", pad(signal.plan.via.word(), 7));
+    let mut line = format!("{number} {order} {} {safe}", pad(signal.plan.via.word(), 7));
     let cells = watch.cells(signal);
     if cells.len() <= COLUMNS {
         for c in &cells {
@@ -165,11 +163,9 @@ pub(super) fn summary(
         .filter_map(|s| watch.cells(s).iter().filter_map(|c| c.received_ms).reduce(f64::min))
         .collect();
     let acked: Vec<f64> = cells.iter().filter_map(|c| c.acknowledged_ms).collect();
-    for (name, times) in [
-        ("safe on the disk", safe),
-        ("at the first validator", first),
-        ("acknowledged", acked),
-    ] {
+    for (name, times) in
+        [("safe on the disk", safe), ("at the first validator", first), ("acknowledged", acked)]
+    {
         if let Some((median, worst)) = middle_and_worst(times) {
             out.line(format!(
                 "{} {} median, {} worst, after the request",
@@ -183,12 +179,16 @@ pub(super) fn summary(
     if again > 0 {
         let n = usize::try_from(again).unwrap_or(usize::MAX);
         let word = if n == 1 { "refusal was" } else { "refusals were" };
-        out.line(format!("{} {:>7} {word} retried; nobody else waited for it", pad("retries", 23), n))?;
+        out.line(format!(
+            "{} {:>7} {word} retried; no other validator waited",
+            pad("retries", 23),
+            n
+        ))?;
     }
     if !serve {
         out.line("\nNext:")?;
         for (command, what) in [
-            ("ptn-cli demo --serve", "keep it running, send signals of your own"),
+            ("ptn-cli demo --serve", "keep it running for your signals"),
             ("ptn-cli trigger market-long --print-alert", "the TradingView alert"),
             ("ptn-cli config init ptn.toml", "settings for your own miner"),
             ("ptn-cli doctor", "see what it still needs"),

@@ -196,8 +196,7 @@ fn api_keys(dir: &Path, settings: &Settings, found: &mut Findings) {
     let shown = path.display();
     let serves = settings.is_set("server.listen") || settings.is_set("server.api_rest_port");
     let users = dir.join("api_keys.json").exists();
-    let make =
-        format!("umask 077; echo '{{\"api_key\": \"'$(openssl rand -hex 32)'\"}}' > {shown}");
+    let make = r#"write {"api_key": "<a long random text>"} into it and chmod 600 it; openssl rand -hex 32 makes a good one"#;
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {

@@ -5,6 +5,7 @@
 //! the next start; before the journal forgets a signal, [`Spool::settle`] makes its file last.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +58,14 @@ impl Spool {
                         if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
                     disk.sync_dir(parent).map_err(io_error("cannot sync", parent))?;
                 }
+            }
+        }
+        for folder in layout.folders() {
+            // A folder that the Python tools made; whoever may write there may trade.
+            let mode = std::fs::metadata(folder).map_or(0, |meta| meta.mode());
+            if mode & 0o022 != 0 {
+                tracing::warn!(path = %folder.display(), mode = format!("{:o}", mode & 0o7777),
+                    "others may write here, and so trade with your hotkey; chmod 700 it");
             }
         }
         Ok(Self { disk, layout, next_tmp: AtomicU64::new(0) })

@@ -72,7 +72,7 @@ struct Line<'a> {
 
 /// A line of the file.
 #[derive(Debug, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "one at a time, and the large one is the usual one")]
+#[allow(clippy::large_enum_variant, reason = "one at a time exists, for as long as its line")]
 enum Fact {
     Head { last_seq: u64 },
     Record(Record),
