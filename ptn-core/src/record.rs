@@ -149,6 +149,15 @@ impl ValidatorRecord {
     }
 }
 
+impl ValidatorRecord {
+    /// An attempt begins.
+    fn begin(&mut self) {
+        self.attempts += 1;
+        self.maybe_sent = true;
+        self.next_try_at = None;
+    }
+}
+
 /// What is recorded while a signal is delivered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -171,6 +180,31 @@ pub enum Progress {
 }
 
 impl Progress {
+    /// As [`Progress::apply`], to one record per validator in any order.
+    pub(crate) fn apply_to_list(&self, list: &mut Vec<ValidatorRecord>) {
+        match self {
+            Self::Targets { validators: new } => {
+                list.reserve_exact(new.len());
+                for v in new {
+                    if !list.iter().any(|known| known.hotkey == v.hotkey) {
+                        list.push(v.clone());
+                    }
+                }
+            }
+            Self::Begin { hotkeys } => {
+                for v in list.iter_mut().filter(|v| hotkeys.contains(&v.hotkey)) {
+                    v.begin();
+                }
+            }
+            Self::Outcome { validator } => {
+                match list.iter_mut().find(|v| v.hotkey == validator.hotkey) {
+                    Some(v) => v.clone_from(validator),
+                    None => list.push(validator.clone()),
+                }
+            }
+        }
+    }
+
     /// Applies it to what was known before.
     pub fn apply(&self, validators: &mut BTreeMap<String, ValidatorRecord>) {
         match self {
@@ -182,9 +216,7 @@ impl Progress {
             Self::Begin { hotkeys } => {
                 for hotkey in hotkeys {
                     if let Some(v) = validators.get_mut(hotkey) {
-                        v.attempts += 1;
-                        v.maybe_sent = true;
-                        v.next_try_at = None;
+                        v.begin();
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -17,19 +17,46 @@ use crate::transport::OutboundOrder;
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) lease: Lease,
-    pub(super) order: OutboundOrder,
+    order: OnceLock<OutboundOrder>,
     pub(super) pair: Option<TradePairId>,
     pub(super) reduces: bool,
     pub(super) expires_at: Option<UnixMs>,
     /// An earlier run may have sent it without a word in the store.
     pub(super) resumed: bool,
     pub(super) cancelled: AtomicBool,
-    pub(super) records: Mutex<BTreeMap<String, ValidatorRecord>>,
+    /// Sorted by hotkey. A list, because a map's nodes are big and long queues are possible.
+    records: Mutex<Vec<ValidatorRecord>>,
     /// Validators that are not decided yet.
-    pub(super) open: AtomicUsize,
+    open: AtomicUsize,
 }
 
 impl Active {
+    pub(super) fn new(
+        lease: Lease,
+        records: BTreeMap<String, ValidatorRecord>,
+        resumed: bool,
+        expires_at: Option<UnixMs>,
+    ) -> Self {
+        let signal = &lease.stored.signal;
+        let records: Vec<_> = records.into_values().collect();
+        Self {
+            order: OnceLock::new(),
+            pair: signal.trade_pair(),
+            reduces: signal.only_reduces(),
+            expires_at,
+            resumed,
+            cancelled: AtomicBool::new(lease.stored.cancel_requested),
+            open: AtomicUsize::new(records.iter().filter(|r| !r.state.is_final()).count()),
+            records: Mutex::new(records),
+            lease,
+        }
+    }
+
+    /// As it goes on the wire; made for the first attempt, not while the signal waits.
+    pub(super) fn order(&self, repo_version: &str) -> &OutboundOrder {
+        self.order.get_or_init(|| OutboundOrder::new(&self.lease.stored.signal, repo_version))
+    }
+
     pub(super) fn id(&self) -> &OrderUuid {
         self.lease.stored.signal.id()
     }
@@ -40,13 +67,20 @@ impl Active {
 
     pub(super) fn records(&self) -> Vec<ValidatorRecord> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.values().cloned().collect()
+        records.clone()
     }
 
     /// Takes over one validator's final record; true when it was the last open one.
     pub(super) fn settle(&self, record: ValidatorRecord) -> bool {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.insert(record.hotkey.clone(), record);
+        match records.binary_search_by(|known| known.hotkey.cmp(&record.hotkey)) {
+            Ok(at) => {
+                if let Some(known) = records.get_mut(at) {
+                    *known = record;
+                }
+            }
+            Err(at) => records.insert(at, record),
+        }
         self.open.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }

@@ -401,8 +401,8 @@ impl Attempt {
     {
         let start = Instant::now();
         let deadline = start + self.shared.policy.timeout;
-        let result =
-            self.shared.transport.deliver(&self.validator, &self.active.order, deadline).await;
+        let order = self.active.order(&self.shared.policy.repo_version);
+        let result = self.shared.transport.deliver(&self.validator, order, deadline).await;
         (result, start.elapsed())
     }
 

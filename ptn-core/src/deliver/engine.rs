@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::signal::{OrderUuid, Signal};
 use crate::store::{
     Accepted, Lease, SignalStore, StoreChange, StoreError, StoreEvent, StoredSignal, UnixMs,
 };
-use crate::transport::{OutboundOrder, ValidatorTransport};
+use crate::transport::ValidatorTransport;
 
 /// The time of day in milliseconds since 1970. Given from outside so that tests can drive it.
 pub type Clock = Arc<dyn Fn() -> UnixMs + Send + Sync>;
@@ -32,6 +32,8 @@ pub type Clock = Arc<dyn Fn() -> UnixMs + Send + Sync>;
 /// How many signals are claimed at a time, and how many may be in delivery at once.
 const CLAIM: usize = 256;
 const MOST_ACTIVE: usize = 100_000;
+/// How many decisions about targets may be on their way to the store at once.
+const MOST_RECORDING: usize = 1024;
 
 /// Why an engine was not built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -288,7 +290,14 @@ impl Receipt {
     /// # Errors
     /// When the store fails.
     pub async fn outcome(&self) -> Result<StoredSignal, StoreError> {
-        self.wait(|s| required_verdict(s.validators.values()).is_some()).await
+        let decides = |change: &StoreChange| match change {
+            StoreChange::Progress { progress: Progress::Outcome { validator } } => {
+                validator.required && validator.state.is_final()
+            }
+            StoreChange::Finished { .. } => true,
+            _ => false,
+        };
+        self.wait(decides, |s| required_verdict(s.validators.values()).is_some()).await
     }
 
     /// Waits until every validator is decided and the signal is processed or failed. Cancel-safe.
@@ -296,16 +305,17 @@ impl Receipt {
     /// # Errors
     /// When the store fails.
     pub async fn finished(&self) -> Result<StoredSignal, StoreError> {
-        self.wait(|_| false).await
+        self.wait(|change| matches!(change, StoreChange::Finished { .. }), |_| false).await
     }
 
+    /// Looks at the signal, which is a whole copy, only after an event that may decide it.
     async fn wait(
         &self,
+        decides: impl Fn(&StoreChange) -> bool,
         early: impl Fn(&StoredSignal) -> bool,
     ) -> Result<StoredSignal, StoreError> {
-        let mut changes = self.store.watch();
+        let mut events = self.store.events();
         loop {
-            changes.mark_unchanged();
             match self.store.get(&self.id).await? {
                 Some(stored) if stored.state != SignalState::Pending || early(&stored) => {
                     return Ok(stored);
@@ -314,7 +324,17 @@ impl Receipt {
                 None => return Err(StoreError::NotFound { id: self.id.clone() }),
             }
             // A hint can be missed, so look again anyway after a while.
-            drop(tokio::time::timeout(Duration::from_millis(500), changes.changed()).await);
+            let news = async {
+                loop {
+                    match events.recv().await {
+                        Ok(event) if event.id == self.id && decides(&event.change) => return,
+                        Ok(_) => {}
+                        Err(broadcast::error::RecvError::Lagged(_)) => return,
+                        Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                    }
+                }
+            };
+            drop(tokio::time::timeout(Duration::from_millis(500), news).await);
         }
     }
 }
@@ -405,7 +425,11 @@ impl Dispatcher {
     }
 
     async fn claim(&mut self) {
-        while self.active.len() < MOST_ACTIVE && !self.stop.is_cancelled() {
+        // What is not written down yet is heavy, so a long queue is taken up in pieces.
+        while self.active.len() < MOST_ACTIVE
+            && self.recording.len() < MOST_RECORDING
+            && !self.stop.is_cancelled()
+        {
             match self.shared.store.claim(CLAIM).await {
                 Ok(leases) if leases.is_empty() => return,
                 Ok(leases) => {
@@ -421,13 +445,13 @@ impl Dispatcher {
         }
     }
 
-    fn dispatch(&mut self, lease: Lease) {
+    fn dispatch(&mut self, mut lease: Lease) {
         let shared = Arc::clone(&self.shared);
         let now = shared.now();
+        // From here on the records live in one place only.
+        let mut records = std::mem::take(&mut lease.stored.validators);
         let stored = &lease.stored;
-        let signal = &stored.signal;
-        let resumed = !stored.validators.is_empty() || stored.accepted_at < shared.started_at;
-        let mut records = stored.validators.clone();
+        let resumed = !records.is_empty() || stored.accepted_at < shared.started_at;
         let mut targets = None;
         if records.is_empty() {
             let decided = shared.policy.targets(&shared.directory.borrow(), now);
@@ -435,17 +459,8 @@ impl Dispatcher {
             targets = (!decided.is_empty()).then_some(Progress::Targets { validators: decided });
         }
         let open: Vec<_> = records.values().filter(|r| !r.state.is_final()).cloned().collect();
-        let active = Arc::new(Active {
-            order: OutboundOrder::new(signal, shared.policy.repo_version.clone()),
-            pair: signal.trade_pair(),
-            reduces: signal.only_reduces(),
-            expires_at: shared.policy.expires_at(signal, stored.accepted_at),
-            resumed,
-            cancelled: AtomicBool::new(stored.cancel_requested),
-            records: Mutex::new(records),
-            open: AtomicUsize::new(open.len()),
-            lease,
-        });
+        let expires_at = shared.policy.expires_at(&stored.signal, stored.accepted_at);
+        let active = Arc::new(Active::new(lease, records, resumed, expires_at));
         let id = active.id().clone();
         tracing::debug!(uuid = %id, validators = open.len(), resumed, "in delivery");
         self.active.insert(id, Arc::clone(&active));

@@ -162,7 +162,9 @@ pub(super) struct Entry {
     pub(super) accepted_at: UnixMs,
     pub(super) digest: Digest,
     pub(super) text: Arc<str>,
-    pub(super) validators: BTreeMap<String, ValidatorRecord>,
+    /// One per validator. A list, because a map's node has room for eleven of these big records,
+    /// and most signals of a long queue have but one or two.
+    pub(super) validators: Vec<ValidatorRecord>,
     pub(super) cancel: bool,
     /// Whether it failed before, so a file may be left in `failed_signals/`.
     pub(super) retried: bool,
@@ -178,7 +180,7 @@ impl Entry {
             signal,
             accepted_at: self.accepted_at,
             state: SignalState::Pending,
-            validators: self.validators.clone(),
+            validators: by_hotkey(self.validators.iter().cloned()),
             finished_at: None,
             reason: String::new(),
             cancel_requested: self.cancel,
@@ -383,7 +385,7 @@ impl Index {
                         accepted_at: at,
                         digest,
                         text,
-                        validators: BTreeMap::new(),
+                        validators: Vec::new(),
                         cancel: false,
                         retried: false,
                         token: 0,
@@ -392,7 +394,7 @@ impl Index {
             }
             Record::Progress { id, token, progress, .. } => {
                 self.last_token = self.last_token.max(token);
-                progress.apply(&mut self.unfinished(&id)?.validators);
+                progress.apply_to_list(&mut self.unfinished(&id)?.validators);
                 Ok(())
             }
             Record::Finish { id, report } => {
@@ -413,7 +415,6 @@ impl Index {
                     return Err(format!("{id} is retried before it failed"));
                 }
                 self.done.remove(&id);
-                let validators = validators.into_iter().map(|v| (v.hotkey.clone(), v)).collect();
                 self.insert(
                     id,
                     Entry {
@@ -430,7 +431,7 @@ impl Index {
             }
             Record::Carry { id, validators, cancel, retried } => {
                 let entry = self.unfinished(&id)?;
-                entry.validators = validators.into_iter().map(|v| (v.hotkey.clone(), v)).collect();
+                entry.validators = validators;
                 entry.cancel = cancel;
                 entry.retried = retried;
                 Ok(())
@@ -570,6 +571,10 @@ impl Index {
             Record::Carry { .. } => return None,
         })
     }
+}
+
+fn by_hotkey(records: impl Iterator<Item = ValidatorRecord>) -> BTreeMap<String, ValidatorRecord> {
+    records.map(|record| (record.hotkey.clone(), record)).collect()
 }
 
 fn unknown(id: &OrderUuid) -> String {

@@ -340,7 +340,7 @@ fn sum(index: &Index) -> impl Iterator<Item = Record> {
         let more = e.cancel || e.retried || !e.validators.is_empty();
         let carry = more.then(|| Record::Carry {
             id: id.clone(),
-            validators: e.validators.values().cloned().collect(),
+            validators: e.validators.clone(),
             cancel: e.cancel,
             retried: e.retried,
         });
