@@ -40,10 +40,16 @@ pub(super) enum Job {
 
 /// Jobs are collected for this long: most of a burst is then finished already.
 const GATHER: Duration = Duration::from_millis(20);
-/// While accepts flow: so many files, then this pause. A file costs more than the acceptance of its
-/// signal, so in a burst they must not compete.
+/// While accepts flow: so many files, then a pause, so that they take no more than this share of the
+/// time. A file costs more than the acceptance of its signal, on some file systems many times more,
+/// so in a burst they must not compete.
+const SHARE: u32 = 20;
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 const CHUNK: usize = 8;
 const PAUSE: Duration = Duration::from_millis(16);
+/// Finished files are made to last together, this long after the first of them: until then the
+/// journal has them, and every sync of theirs would stand in the way of those that callers wait for.
+const SETTLE: Duration = Duration::from_millis(250);
 /// So many finished files may wait for a quiet moment to be synced.
 const MAX_UNSETTLED: usize = 4096;
 /// After a failure the same file is tried again after this long.
@@ -58,6 +64,7 @@ pub(super) struct Folders {
     failed: BTreeSet<OrderUuid>,
     failed_at: Option<Instant>,
     unsettled: Vec<(OrderUuid, PathBuf)>,
+    unsettled_since: Option<Instant>,
     settle_now: bool,
     stop_by: Option<Instant>,
 }
@@ -70,6 +77,7 @@ impl Folders {
             failed: BTreeSet::new(),
             failed_at: None,
             unsettled: Vec::new(),
+            unsettled_since: None,
             settle_now: false,
             stop_by: None,
         }
@@ -107,7 +115,8 @@ impl Folders {
 
     /// How long to wait for a job.
     fn patience(&self) -> Option<Duration> {
-        let quiet = (!self.unsettled.is_empty() || self.settle_now).then_some(GATHER);
+        let wait = self.unsettled_since.map(|at| SETTLE.saturating_sub(at.elapsed()).max(GATHER));
+        let quiet = if self.settle_now { Some(GATHER) } else { wait };
         let again = self.failed_at.map(|at| AGAIN.saturating_sub(at.elapsed()));
         let stop = self.stop_by.map(|_| Duration::ZERO);
         [quiet, again, stop].into_iter().flatten().min()
@@ -136,6 +145,7 @@ impl Folders {
 
     fn work(&mut self, queue: &Receiver<Job>) {
         let mut written = 0;
+        let mut began = Instant::now();
         while let Some(id) = self.todo.pop_front() {
             match self.align(&id) {
                 Ok(did) => written += usize::from(did),
@@ -150,8 +160,10 @@ impl Folders {
             if written >= CHUNK && self.stop_by.is_none() {
                 written = 0;
                 if self.shared.flowing() {
-                    self.gather(queue, PAUSE);
+                    let pause = began.elapsed().saturating_mul(SHARE - 1);
+                    self.gather(queue, pause.clamp(PAUSE, LONGEST_PAUSE));
                 }
+                began = Instant::now();
             }
             if self.stop_by.is_some_and(|deadline| Instant::now() >= deadline) {
                 return;
@@ -216,11 +228,13 @@ impl Folders {
             Err(e) => gone(Err(e))?,
         }
         self.unsettled.push((id.clone(), path));
+        self.unsettled_since.get_or_insert_with(Instant::now);
         Ok(!there)
     }
 
     fn must_settle(&self) -> bool {
-        let quiet = self.stop_by.is_some() || !self.shared.flowing();
+        let due = self.unsettled_since.is_some_and(|at| at.elapsed() >= SETTLE);
+        let quiet = self.stop_by.is_some() || (due && !self.shared.flowing());
         self.settle_now
             || (!self.unsettled.is_empty() && (quiet || self.unsettled.len() >= MAX_UNSETTLED))
     }
@@ -228,6 +242,7 @@ impl Folders {
     /// Makes finished files last, then tells the writer that the journal may forget them.
     fn settle(&mut self) {
         self.settle_now = false;
+        self.unsettled_since = None;
         let spool = &self.shared.spool;
         let mut ids = Vec::with_capacity(self.unsettled.len());
         let result = self.unsettled.drain(..).try_for_each(|(id, path)| {
