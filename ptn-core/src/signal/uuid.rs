@@ -3,6 +3,7 @@
 //! It is the file name in the spool, the key of a store and, for orders, the order uuid that
 //! validators see. What it refers to is left to `Signal`.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +13,28 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OrderUuid(Arc<str>);
+
+/// Random bytes are asked of the system for so many ids at a time: a call for each would be felt
+/// under load.
+const IDS_AT_A_TIME: usize = 64;
+
+fn random_bytes() -> [u8; 16] {
+    thread_local! {
+        static POOL: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+    }
+    POOL.with_borrow_mut(|pool| {
+        pool.pop().unwrap_or_else(|| {
+            let mut bytes = [[0; 16]; IDS_AT_A_TIME];
+            if getrandom::fill(bytes.as_flattened_mut()).is_err() {
+                // Says what is wrong as it always did.
+                return uuid::Uuid::new_v4().into_bytes();
+            }
+            let [first, rest @ ..] = bytes;
+            pool.extend_from_slice(&rest);
+            first
+        })
+    })
+}
 
 /// A text that cannot be an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +46,8 @@ pub struct BadOrderUuid;
 impl OrderUuid {
     /// A fresh random (version 4) id.
     pub fn random() -> Self {
-        Self(uuid::Uuid::new_v4().hyphenated().to_string().into())
+        let uuid = uuid::Builder::from_random_bytes(random_bytes()).into_uuid();
+        Self(Arc::from(&*uuid.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer())))
     }
 
     /// Checks a text.
