@@ -28,7 +28,8 @@ const COUNTS: [usize; 4] = [1, 8, 16, 64];
 const ROUNDS: usize = 60;
 const WARM_UP: usize = 5;
 const PYTHON_ROUNDS: usize = 3;
-const SIGNAL: &str = r#"{"trade_pair":"BTCUSDC","order_type":"LONG","leverage":0.1,"execution_type":"MARKET"}"#;
+const SIGNAL: &str =
+    r#"{"trade_pair":"BTCUSDC","order_type":"LONG","leverage":0.1,"execution_type":"MARKET"}"#;
 
 /// Median wall time of a signal, and processor time of a delivery, in microseconds.
 #[derive(Debug, Clone, Copy)]
@@ -93,26 +94,33 @@ fn client() -> HttpTransport {
 }
 
 /// A fresh signal for every round: validators know repeats.
-fn signal() -> Signal {
-    Signal::from_json(SIGNAL.as_bytes(), &rules()).unwrap()
+fn signal(rules: &Rules) -> Signal {
+    Signal::from_json(SIGNAL.as_bytes(), rules).unwrap()
 }
 
 async fn measure(count: usize, mut once: impl AsyncFnMut(Signal)) -> Cost {
-    let (mut walls, mut cpus) = (Times::default(), Times::default());
+    let mut walls = Times::default();
     let me = std::process::id();
+    let mut used = 0.0;
+    let rules = rules();
     for round in 0..WARM_UP + ROUNDS {
-        let signal = signal();
-        let (start, used) = (Instant::now(), cpu_us(me));
+        if round == WARM_UP {
+            used = cpu_us(me);
+        }
+        let signal = signal(&rules);
+        let start = Instant::now();
         once(signal).await;
         let wall = start.elapsed();
         // What is done behind the last acknowledgement is paid as well.
         tokio::time::sleep(Duration::from_millis(5)).await;
         if round >= WARM_UP {
             walls.push(wall);
-            cpus.push(Duration::from_secs_f64((cpu_us(me) - used) / 1e6));
         }
     }
-    Cost { wall: walls.median(), cpu: cpus.median() / count as f64 }
+    // Of all rounds together: the kernel counts a thread's time when it stops to run, and looking
+    // costs time as well.
+    let cpu = (cpu_us(me) - used) / (ROUNDS * count) as f64;
+    Cost { wall: walls.median(), cpu }
 }
 
 async fn transport(validators: Vec<Validator>) -> Cost {

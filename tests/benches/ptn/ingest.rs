@@ -1,6 +1,7 @@
 //! A real `ptn-server` under load, and the Flask server of the Python miner under the same.
 
 use ptn_tests::process::Home;
+use tempfile::TempDir;
 
 use crate::limits::Limits;
 use crate::load::{self, Load};
@@ -15,10 +16,10 @@ pub(crate) fn run(_: &Limits, table: &mut Table) {
     table.note(format!("load by {}, 64 connections", load::generator()));
     // The baseline before and after, so that a machine that changes its mind is seen.
     let before = flask();
-    let (ours, cpu, rss) = block_on(server());
+    let (ours, cpu, rss, _home) = block_on(server());
     let after = flask();
     let against = |of: fn(&Load) -> f64, unit| match (&before, &after) {
-        (Some(a), Some(b)) => {
+        (Some((a, _)), Some((b, _))) => {
             Against::This("Flask on waitress", Measure(f64::midpoint(of(a), of(b)), unit))
         }
         _ => Against::Missing("Flask on waitress"),
@@ -47,7 +48,7 @@ pub(crate) fn run(_: &Limits, table: &mut Table) {
     );
 }
 
-async fn server() -> (Load, f64, f64) {
+async fn server() -> (Load, f64, f64, Home) {
     let home = Home::new(&[]);
     let mut server = home.server(SERVER, &["--limits", "off", "--rules", "2024"]);
     let address = server.up().await["address"].as_str().unwrap().to_owned();
@@ -62,19 +63,21 @@ async fn server() -> (Load, f64, f64) {
     let kept = journal.split(|b| *b == b'\n').filter(|line| is_accept(line)).count() as u64;
     let sent = load.requests;
     assert!(kept >= sent, "{sent} signals were acknowledged and {kept} are in the journal");
-    (load, cpu, rss)
+    (load, cpu, rss, home)
 }
 
 fn is_accept(line: &[u8]) -> bool {
     line.get(9..).is_some_and(|json| json.starts_with(br#"{"kind":"accept""#))
 }
 
-fn flask() -> Option<Load> {
+/// Folders are kept until all is measured: some file systems create files slowly for minutes after
+/// many were removed.
+fn flask() -> Option<(Load, TempDir)> {
     python::there().then(|| {
         let files = tempfile::tempdir().unwrap();
         let server = Flask::start(files.path());
         let load = load::run(&server.address, SECONDS);
         assert_eq!(load.failed, 0, "every answer of the baseline must be 200");
-        load
+        (load, files)
     })
 }
