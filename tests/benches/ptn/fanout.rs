@@ -28,7 +28,8 @@ const COUNTS: [usize; 4] = [1, 8, 16, 64];
 const ROUNDS: usize = 60;
 const WARM_UP: usize = 5;
 const PYTHON_ROUNDS: usize = 3;
-const SIGNAL: &str = r#"{"trade_pair":"BTCUSDC","order_type":"LONG","leverage":0.1,"execution_type":"MARKET"}"#;
+const SIGNAL: &str =
+    r#"{"trade_pair":"BTCUSDC","order_type":"LONG","leverage":0.1,"execution_type":"MARKET"}"#;
 
 /// Median wall time of a signal, and processor time of a delivery, in microseconds.
 #[derive(Debug, Clone, Copy)]

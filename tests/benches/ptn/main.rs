@@ -90,7 +90,11 @@ fn main() -> ExitCode {
             broken = true;
         }
     }
-    if json { table.print_json() } else { table.print() }
+    if json {
+        table.print_json()
+    } else {
+        table.print()
+    }
     if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -32,12 +32,7 @@ pub(crate) fn run(_: &Limits, table: &mut Table) {
             tokio::time::sleep(SETTLE).await;
             let (s, m) = (rss_mib(server.pid()), rss_mib(miner.pid()));
             let mut row = |what: &str, mib, goal| {
-                table.row(
-                    format!("{what}, {state}"),
-                    Measure(mib, "MiB"),
-                    Against::Nothing,
-                    goal,
-                );
+                table.row(format!("{what}, {state}"), Measure(mib, "MiB"), Against::Nothing, goal);
             };
             row("ptn-server", s, Goal::None);
             row("ptn-miner", m, Goal::None);
