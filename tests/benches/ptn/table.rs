@@ -37,8 +37,6 @@ pub(crate) enum Goal {
     RatioAtLeast(f64),
     /// The measured value is at most this, in its unit.
     AtMost(f64),
-    /// The measured value is at least this, in its unit.
-    AtLeast(f64),
 }
 
 #[derive(Debug)]
@@ -58,7 +56,6 @@ impl Row {
             Goal::RatioAtMost(most) => self.ratio.map(|r| r <= most),
             Goal::RatioAtLeast(least) => self.ratio.map(|r| r >= least),
             Goal::AtMost(most) => Some(self.measured.0 <= most),
-            Goal::AtLeast(least) => Some(self.measured.0 >= least),
         }
     }
 
@@ -69,7 +66,6 @@ impl Row {
             Goal::RatioAtMost(r) => format!("<= {r}x"),
             Goal::RatioAtLeast(r) => format!(">= {r}x"),
             Goal::AtMost(v) => format!("<= {}", Measure(v, unit)),
-            Goal::AtLeast(v) => format!(">= {}", Measure(v, unit)),
         }
     }
 
