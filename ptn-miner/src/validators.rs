@@ -4,17 +4,36 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ptn_core::deliver::Select;
 use ptn_core::directory::{StaticDirectory, Validator};
-use ptn_core::ops::config::{ConfigError, read_text};
+use ptn_core::ops::config::{ConfigError, read_text, toml_why};
 use ptn_core::sign::ss58;
+use ptn_core::transport::address::AddressPolicy;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    validator: Vec<Validator>,
+    validator: Vec<Entry>,
+}
+
+/// A validator of the file. A misspelt `v_trust` must not mean that nobody waits for it.
+struct Entry(Validator);
+
+const KEYS: [&str; 7] = ["hotkey", "ip", "port", "v_trust", "stake", "permit", "wire"];
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let table = toml::Table::deserialize(deserializer)?;
+        if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            let allowed = KEYS.join(", ");
+            return Err(D::Error::custom(format!("unknown key {key}; allowed: {allowed}")));
+        }
+        table.try_into().map(Self).map_err(|e| D::Error::custom(e.message()))
+    }
 }
 
 /// Reads a file with one `[[validator]]` per validator.
@@ -23,11 +42,13 @@ struct File {
 /// When it cannot be read, is empty, or names a hotkey twice or wrongly.
 pub fn read(path: &Path) -> Result<Vec<Validator>, ConfigError> {
     let bad = |why: String| ConfigError::File { path: path.to_owned(), why };
-    let file: File = toml::from_str(&read_text(path)?).map_err(|e| bad(e.to_string()))?;
-    if file.validator.is_empty() {
+    let text = read_text(path)?;
+    let file: File = toml::from_str(&text).map_err(|e| bad(toml_why(&text, &e)))?;
+    let list: Vec<Validator> = file.validator.into_iter().map(|entry| entry.0).collect();
+    if list.is_empty() {
         return Err(bad("no [[validator]] in it: add one with hotkey, ip and port".to_owned()));
     }
-    for (i, v) in file.validator.iter().enumerate() {
+    for (i, v) in list.iter().enumerate() {
         let place = |what: &str| bad(format!("validator {} ({}): {what}", i + 1, v.hotkey));
         ss58::decode(&v.hotkey).map_err(|e| place(&format!("hotkey: {e}")))?;
         if v.port == 0 {
@@ -36,11 +57,33 @@ pub fn read(path: &Path) -> Result<Vec<Validator>, ConfigError> {
         if !(0.0..=1.0).contains(&v.v_trust) {
             return Err(place("v_trust: a fraction from 0 to 1 is expected"));
         }
-        if file.validator.iter().take(i).any(|other| other.hotkey == v.hotkey) {
+        if list.iter().take(i).any(|other| other.hotkey == v.hotkey) {
             return Err(place("this hotkey is in the list twice"));
         }
     }
-    Ok(file.validator)
+    Ok(list)
+}
+
+/// The validators that are never called, in sentences that say what to do.
+pub fn never_called(list: &[Validator], addresses: AddressPolicy) -> Vec<String> {
+    let refused = |v: &Validator| {
+        let why = addresses.check(v.address()).err()?;
+        let (hotkey, at) = (&v.hotkey, v.address());
+        Some(format!("{hotkey} at {at}: {why}; only --subtensor.network local may call it"))
+    };
+    list.iter().filter_map(refused).collect()
+}
+
+/// Says so when nobody of this list could acknowledge, because the mothership is not in it.
+pub fn lacks_mothership(list: &[Validator], select: &Select) -> Option<String> {
+    let Select::Mothership(hotkey) = select else { return None };
+    let missing = !hotkey.is_empty() && !list.iter().any(|v| v.hotkey == *hotkey);
+    missing.then(|| {
+        format!(
+            "the mothership {hotkey} is not in the list, so every signal fails; add it, name \
+             another with --delivery.mothership, or choose --delivery.policy trust or all"
+        )
+    })
 }
 
 /// Follows the file: a list that cannot be read is reported and the last good one kept.
