@@ -376,5 +376,5 @@ async fn to_server(server: &Server, ready: Ready, args: &TargetArgs, out: &mut O
     }
     let code = if code.is_empty() { format!("http_{}", answer.status) } else { code };
     let text = format!("{} answered {}: {}", server.name(), answer.status, text::harmless(&said));
-    Err(Failure::new(exit, code, text))
+    Err(Failure::new(exit, code, text).hint_for_status(answer.status))
 }
