@@ -251,7 +251,7 @@ async fn a_server_is_talked_to_with_a_key_from_a_file() {
         assert!(wrong.code == 2 && wrong.err.contains("miner_secrets.json"), "{wrong:?}");
         let other = ["--api-key-file", key, "--order-uuid", "s-1", "--sl", "1", "--json"];
         assert_eq!(send(&other).code, 5);
-        let other = send(&other[..5]);
+        let other = send(&other[..6]);
         assert!(other.code == 5 && other.err.contains("another --order-uuid"), "{other:?}");
         let ask = |args: &[&str]| {
             let mut all = vec!["signals"];
