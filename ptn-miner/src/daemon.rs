@@ -28,12 +28,12 @@ pub enum MinerError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The hotkey's file.
-    #[error("{}", hotkey_text(path, source))]
+    #[error("{}", hotkey_text(path, error))]
     Hotkey {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        source: HotkeyError,
+        /// What is wrong with it; the text above says all of it.
+        error: HotkeyError,
     },
     /// The spool.
     #[error(transparent)]
@@ -105,7 +105,7 @@ pub async fn run(
     started: impl FnOnce(Started),
 ) -> Result<(), MinerError> {
     let hotkey = Hotkey::from_keyfile(&config.hotkey_file)
-        .map_err(|source| MinerError::Hotkey { path: config.hotkey_file.clone(), source })?;
+        .map_err(|error| MinerError::Hotkey { path: config.hotkey_file.clone(), error })?;
     let hotkey = Arc::new(hotkey);
     let list = validators::read(&config.validators_file)?;
     let mut policy = config.policy.clone();

@@ -42,7 +42,12 @@ impl<'de> Deserialize<'de> for Entry {
 /// When it cannot be read, is empty, or names a hotkey twice or wrongly.
 pub fn read(path: &Path) -> Result<Vec<Validator>, ConfigError> {
     let bad = |why: String| ConfigError::File { path: path.to_owned(), why };
-    let text = read_text(path)?;
+    let text = read_text(path).map_err(|e| match e {
+        ConfigError::File { path, why } => {
+            ConfigError::File { path, why: format!("{why} (named by --validators)") }
+        }
+        e => e,
+    })?;
     let file: File = toml::from_str(&text).map_err(|e| bad(toml_why(&text, &e)))?;
     let list: Vec<Validator> = file.validator.into_iter().map(|entry| entry.0).collect();
     if list.is_empty() {

@@ -181,6 +181,7 @@ async fn mistakes_in_the_settings_say_what_where_and_what_to_do() {
         let (status, said) = home.miner(MINER, flags).end().await;
         assert_eq!(status.code(), Some(2), "{said}");
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        assert_eq!(said.matches(parts[0]).count(), 1, "said twice: {said}");
     }
     let entry = validator().await.entry(Wire::Btauth);
     home.set_validators(&[entry]);
