@@ -195,6 +195,8 @@ async fn a_refusal_ends_with_3_and_can_be_retried() {
             run(&place, &["send", "BTCUSDC", "long", "0.1x", "--order-uuid", "r-1", "--json"]);
         assert_eq!(said.code, 3, "{said:?}");
         assert_eq!(said.json()["state"], "failed");
+        let said = run(&place, &["send", "BTCUSDC", "long", "0.1x", "--order-uuid", "r-1"]);
+        assert!(said.code == 3 && said.err.contains("signals retry r-1"), "{said:?}");
         let mut tail = command(&place)
             .args(["signals", "tail", "--json"])
             .stdout(Stdio::piped())
