@@ -104,8 +104,7 @@ impl<L> Roster<L> {
     pub(super) fn wake(&mut self, at_ms: i64) {
         let at_ms = at_ms.max(self.open_ms);
         let past = at_ms.rem_euclid(self.every_ms);
-        let instant =
-            if past == 0 { at_ms } else { at_ms.saturating_add(self.every_ms - past) };
+        let instant = if past == 0 { at_ms } else { at_ms.saturating_add(self.every_ms - past) };
         self.next_ms = self.next_ms.min(instant);
     }
 

@@ -67,12 +67,7 @@ impl Field2024 {
     ///
     /// # Errors
     /// When the event is late, of nobody, or has an impossible number; it is not applied then.
-    pub fn apply(
-        &mut self,
-        at_ms: i64,
-        hotkey: &str,
-        event: Event2024,
-    ) -> Result<(), LedgerError> {
+    pub fn apply(&mut self, at_ms: i64, hotkey: &str, event: Event2024) -> Result<(), LedgerError> {
         self.roster.admit(hotkey, at_ms)?;
         let returns = match &event {
             Event2024::Closed { return_at_close, .. } => std::slice::from_ref(return_at_close),

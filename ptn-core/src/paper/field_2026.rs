@@ -90,12 +90,7 @@ impl Field2026 {
     ///
     /// # Errors
     /// When the event is late, of nobody, or has an impossible amount; it is not applied then.
-    pub fn apply(
-        &mut self,
-        at_ms: i64,
-        hotkey: &str,
-        event: Event2026,
-    ) -> Result<(), LedgerError> {
+    pub fn apply(&mut self, at_ms: i64, hotkey: &str, event: Event2026) -> Result<(), LedgerError> {
         self.roster.admit(hotkey, at_ms)?;
         self.run(at_ms, at_ms);
         let ledger = &mut self.roster.get_mut(hotkey)?.ledger;

@@ -10,12 +10,12 @@ use std::collections::VecDeque;
 
 use rust_decimal::Decimal;
 
+use crate::paper::DAY_MS;
 use crate::paper::drawdown::{AccountKind, Drawdown2024, Drawdown2026};
 use crate::paper::payout::{Checkpoint, Payout};
 use crate::paper::score_rules::{ScoringRules2024, ScoringRules2026, ratio};
 use crate::paper::scoring::decay_log;
 use crate::paper::weights::Bucket;
-use crate::paper::DAY_MS;
 
 /// An event that cannot be applied.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -69,10 +69,7 @@ impl Payout {
             realised,
             high: self.high.max(net),
             earned: self.earned.checked_add(gain.checked_mul(checkpoint.penalty)?)?,
-            open_loss: checkpoint
-                .unrealised
-                .min(Decimal::ZERO)
-                .checked_mul(checkpoint.penalty)?,
+            open_loss: checkpoint.unrealised.min(Decimal::ZERO).checked_mul(checkpoint.penalty)?,
         })
     }
 

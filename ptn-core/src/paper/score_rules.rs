@@ -209,10 +209,8 @@ impl ScoreRules2026 {
         let rules: Self = read(text)?;
         let refresh = rules.drawdown.refresh_ms;
         let checkpoint = rules.scoring.checkpoint_ms;
-        let fits = refresh > 0
-            && checkpoint > 0
-            && checkpoint % refresh == 0
-            && DAY_MS % checkpoint == 0;
+        let fits =
+            refresh > 0 && checkpoint > 0 && checkpoint % refresh == 0 && DAY_MS % checkpoint == 0;
         if !fits {
             return Err(RulesError::Rules {
                 reason: format!(
@@ -292,8 +290,8 @@ pub struct InactivityRules {
 fn day<'de, D: Deserializer<'de>>(d: D) -> Result<i64, D::Error> {
     let text = String::deserialize(d)?;
     let date: jiff::civil::Date = text.parse().map_err(D::Error::custom)?;
-    let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(D::Error::custom)?;
-    Ok(midnight.timestamp().as_millisecond())
+    let midnight = jiff::tz::TimeZone::UTC.to_timestamp(date.into()).map_err(D::Error::custom)?;
+    Ok(midnight.as_millisecond())
 }
 
 /// How 2026 makes weights.
@@ -398,10 +396,7 @@ mod tests {
     #[test]
     fn the_built_in_files_have_every_number() {
         let y2024 = ScoreRules2024::built_in().unwrap();
-        assert_eq!(
-            y2024.drawdown.daily.window,
-            DayWindow { start_ms: 0, end_ms: 5 * 60 * 1000 }
-        );
+        assert_eq!(y2024.drawdown.daily.window, DayWindow { start_ms: 0, end_ms: 5 * 60 * 1000 });
         let y2026 = ScoreRules2026::built_in().unwrap();
         assert_eq!(y2026.inactivity.enforced_from_ms, 1_780_876_800_000);
         for bucket in &y2026.scoring.earning_buckets {

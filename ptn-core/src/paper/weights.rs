@@ -259,9 +259,7 @@ mod tests {
         let rules = rules();
         let name = |n: usize| format!("c{n}");
         let field = |n: usize, poor: usize| -> Vec<Standing> {
-            (0..n)
-                .map(|i| standing(&name(i), Bucket::Challenge, i as f64, i >= poor))
-                .collect()
+            (0..n).map(|i| standing(&name(i), Bucket::Challenge, i as f64, i >= poor)).collect()
         };
         let zeroed = |field: &[Standing]| {
             let weights = weights(field, &rules);
