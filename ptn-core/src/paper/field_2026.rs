@@ -176,11 +176,10 @@ impl Field2026 {
             self.end_periods(at_ms);
             let out: Vec<Elimination> =
                 self.roster.active().filter_map(|m| self.verdict(m, at_ms)).collect();
-            let mut changed = !out.is_empty();
             out.into_iter().for_each(|row| self.roster.eliminate(row));
-            changed |= self.move_stages(at_ms);
-            // A change moves the ranks of others, which the next instant sees.
-            self.roster.wake(if changed { at_ms + 1 } else { self.next_deadline(at_ms) });
+            // Ranks do not depend on stages, so that moving one miner moves no other.
+            self.move_stages(at_ms);
+            self.roster.wake(self.next_deadline(at_ms));
         }
         self.roster.reached(now_ms, until_ms);
     }
@@ -262,8 +261,8 @@ impl Field2026 {
             .fold(period, i64::min)
     }
 
-    /// Promotes and demotes. Tells whether anyone moved.
-    fn move_stages(&mut self, at_ms: i64) -> bool {
+    /// Promotes and demotes.
+    fn move_stages(&mut self, at_ms: i64) {
         let top = self.top_ranks();
         let moves: Vec<(usize, Bucket)> = self
             .roster
@@ -279,7 +278,6 @@ impl Field2026 {
                 miner.ledger.bucket_since_ms = at_ms;
             }
         }
-        !moves.is_empty()
     }
 
     fn next_stage(&self, ledger: &Ledger2026, in_top: bool, at_ms: i64) -> Option<Bucket> {
