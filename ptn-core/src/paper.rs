@@ -2,7 +2,8 @@
 //!
 //! Drawdown checks, eliminations, scores, payouts and weights under the rule sets of 2024 and
 //! 2026. Nothing here reads a clock, a file or a random number: time is a value in milliseconds
-//! since 1970, and every number of the rules comes from the data files (`data/rules_*.json`).
+//! since 1970, and every number of the rules comes from the data files (`data/rules_*.json`, and
+//! `data/paper_scores.json` for what those do not hold).
 //!
 //! Money is decimal, and so is what is owed in USD. Returns, ratios, scores and weights are `f64`:
 //! the network computes them in doubles and compares them strictly, so a loss of exactly 5 % is

@@ -43,6 +43,11 @@ fn steps<E: Clone + std::fmt::Debug>(
     prop::collection::vec(step, 0..most)
 }
 
+/// What a restart does to a state: out to text and back.
+fn restart<S: serde::Serialize + serde::de::DeserializeOwned>(state: &S) -> S {
+    serde_json::from_str(&serde_json::to_string(state).unwrap()).unwrap()
+}
+
 fn end_of<E>(steps: &[Step<E>], start_ms: i64, rest_ms: i64) -> i64 {
     start_ms + steps.iter().map(|s| s.after_ms).sum::<i64>() + rest_ms
 }
@@ -198,7 +203,7 @@ proptest! {
     }
 
     #[test]
-    fn a_2024_field_does_not_depend_on_the_steps_of_time(
+    fn a_2024_field_does_not_depend_on_steps_of_time_and_restarts(
         steps in steps(event_2024(), DAY, 40), rest in 0..DAY,
         every_ms in prop_oneof![Just(15_000i64), Just(5 * MINUTE), 1_000..DAY],
     ) {
@@ -206,6 +211,7 @@ proptest! {
         let mut at_once = run_2024(&steps, end_ms, |_, _, _| {});
         let mut reported = Vec::new();
         let mut live = run_2024(&steps, end_ms, |field, from_ms, to_ms| {
+            *field = Field2024::resume(field.rules().clone(), restart(&field.state()));
             each(from_ms, to_ms, every_ms).for_each(|at| reported.extend(field.advance(at)));
         });
         reported.extend(live.advance(end_ms));
@@ -224,6 +230,7 @@ proptest! {
         let end_ms = end_of(&steps, START_2026, rest);
         let at_once = run_2026(&steps, end_ms, |_, _, _| {});
         let live = run_2026(&steps, end_ms, |field, from_ms, to_ms| {
+            *field = Field2026::resume(field.rules().clone(), restart(&field.state()));
             each(from_ms, to_ms, every_ms).for_each(|at| drop(field.advance(at)));
         });
         // An event that changes nothing has the next instant carried out all the same.

@@ -32,6 +32,12 @@ pub enum Pace {
     Live(i64),
 }
 
+impl Pace {
+    const fn has_round(self, step: i64) -> bool {
+        matches!(self, Self::Live(every) if step % every == 0)
+    }
+}
+
 struct Noise(u64);
 
 impl Noise {
@@ -73,11 +79,11 @@ pub fn y2024(miners: usize, pace: Pace) -> (Field2024, Weights) {
             }
             field.apply(now_ms, name, Event2024::Open(vec![*open])).expect("mark");
         }
-        if let Pace::Live(every) = pace {
+        if pace != Pace::AtOnce {
             field.advance(now_ms);
-            if step % every == 0 {
-                std::hint::black_box(field.weights(now_ms));
-            }
+        }
+        if pace.has_round(step) {
+            std::hint::black_box(field.weights(now_ms));
         }
     }
     let end_ms = start_ms + YEAR * STEP_MS;
@@ -121,11 +127,11 @@ pub fn y2026(miners: usize, pace: Pace) -> (Field2026, Weights) {
             let mark = Event2026::Mark { account_size: size, balance, unrealised };
             field.apply(now_ms, name, mark).expect("mark");
         }
-        if let Pace::Live(every) = pace {
+        if pace != Pace::AtOnce {
             field.advance(now_ms);
-            if step % every == 0 {
-                std::hint::black_box(field.weights(now_ms));
-            }
+        }
+        if pace.has_round(step) {
+            std::hint::black_box(field.weights(now_ms));
         }
     }
     let end_ms = start_ms + YEAR * STEP_MS;

@@ -5,13 +5,16 @@
 //! check costs the same after a year as on the first day. When to check, and what an elimination
 //! means, is left to the fields.
 //!
-//! What must stay true: the ratios are computed in doubles, in the order of the network's own
-//! code. Comparisons are strict.
+//! What must stay true: the ratios are computed in doubles, in the order of the network's own code,
+//! and compared strictly. A loss of exactly 5 % is judged by the rounding of a double; anything more
+//! precise would judge it differently.
+
+use serde::{Deserialize, Serialize};
 
 use crate::paper::score_rules::{DrawdownRules2024, DrawdownRules2026, Limits};
 
 /// A limit that a 2024 account broke.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Breach2024 {
     /// The daily limit, in its window.
     Daily,
@@ -30,7 +33,7 @@ impl Breach2024 {
 }
 
 /// One judgement of a 2024 account.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Check2024 {
     /// Product of all returns, closed and open (1 = nothing won or lost).
     pub portfolio: f64,
@@ -50,7 +53,7 @@ impl Check2024 {
 }
 
 /// The closed part of a 2024 account.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Drawdown2024 {
     cumulative: f64,
     peak: f64,
@@ -144,7 +147,7 @@ impl Check2026 {
 }
 
 /// The midnights of a 2026 account. Equity is a ratio of the account's size.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Drawdown2026 {
     last_midnight: Option<f64>,
     high: f64,
@@ -201,7 +204,7 @@ impl Drawdown2026 {
 }
 
 /// What an account is, as far as its limits depend on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccountKind {
     /// A hotkey of its own.
     Regular,

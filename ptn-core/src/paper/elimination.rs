@@ -104,7 +104,7 @@ fn python_float(value: f64) -> String {
 }
 
 /// All who are out.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Eliminations {
     rows: Vec<Elimination>,
     departed: BTreeMap<String, i64>,

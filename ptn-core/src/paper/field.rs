@@ -9,11 +9,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::paper::elimination::{Elimination, Eliminations};
 use crate::paper::ledger::LedgerError;
 
 /// A miner of a field.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Miner<L> {
     pub(super) hotkey: String,
     pub(super) ledger: L,
@@ -22,10 +24,12 @@ pub(super) struct Miner<L> {
 }
 
 /// The miners of a field, and its time.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Roster<L> {
     pub(super) miners: Vec<Miner<L>>,
     pub(super) eliminations: Eliminations,
+    /// Where each hotkey is; made anew after reading.
+    #[serde(skip)]
     index: BTreeMap<String, usize>,
     fresh: Vec<Elimination>,
     every_ms: i64,
@@ -131,6 +135,11 @@ impl<L> Roster<L> {
     pub(super) fn forget(&mut self, forget: impl FnOnce(&mut Eliminations)) {
         forget(&mut self.eliminations);
         self.miners.retain(|m| !m.out || self.eliminations.get(&m.hotkey).is_some());
+        self.reindex();
+    }
+
+    /// Finds every hotkey again.
+    pub(super) fn reindex(&mut self) {
         self.index = self.miners.iter().enumerate().map(|(i, m)| (m.hotkey.clone(), i)).collect();
     }
 

@@ -9,6 +9,8 @@
 //!
 //! What must stay true: the same events give the same result, however often `advance` is called.
 
+use serde::{Deserialize, Serialize};
+
 use crate::paper::drawdown::Check2024;
 use crate::paper::elimination::{Elimination, Eliminations};
 use crate::paper::field::{Roster, next_multiple};
@@ -32,12 +34,18 @@ pub enum Event2024 {
     Open(Vec<f64>),
 }
 
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Account {
     ledger: Ledger2024,
     /// A limit that a closed position broke; the next check finds it.
     broken: Option<Check2024>,
 }
+
+/// Everything about a field but its rules. It serialises without loss, so that a restart needs no
+/// history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct State2024(Roster<Account>);
 
 /// The field.
 #[derive(Debug, Clone)]
@@ -51,6 +59,18 @@ impl Field2024 {
     pub fn new(rules: ScoreRules2024, start_ms: i64) -> Self {
         let roster = Roster::new(rules.drawdown.check_interval_ms, start_ms);
         Self { rules, roster }
+    }
+
+    /// Goes on where a field of the same rules was.
+    pub fn resume(rules: ScoreRules2024, state: State2024) -> Self {
+        let State2024(mut roster) = state;
+        roster.reindex();
+        Self { rules, roster }
+    }
+
+    /// What [`Field2024::resume`] needs.
+    pub fn state(&self) -> State2024 {
+        State2024(self.roster.clone())
     }
 
     /// The rules in force.

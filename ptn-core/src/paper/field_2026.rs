@@ -17,6 +17,7 @@
 use std::collections::BTreeSet;
 
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 
 use crate::paper::DAY_MS;
 use crate::paper::drawdown::{AccountKind, Check2026};
@@ -60,6 +61,12 @@ pub enum Event2026 {
     Collateral(bool),
 }
 
+/// Everything about a field but its rules. It serialises without loss, so that a restart needs no
+/// history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct State2026(Roster<Ledger2026>);
+
 /// The field.
 #[derive(Debug, Clone)]
 pub struct Field2026 {
@@ -72,6 +79,18 @@ impl Field2026 {
     pub fn new(rules: ScoreRules2026, start_ms: i64) -> Self {
         let roster = Roster::new(rules.drawdown.refresh_ms, start_ms);
         Self { rules, roster }
+    }
+
+    /// Goes on where a field of the same rules was.
+    pub fn resume(rules: ScoreRules2026, state: State2026) -> Self {
+        let State2026(mut roster) = state;
+        roster.reindex();
+        Self { rules, roster }
+    }
+
+    /// What [`Field2026::resume`] needs.
+    pub fn state(&self) -> State2026 {
+        State2026(self.roster.clone())
     }
 
     /// The rules in force.

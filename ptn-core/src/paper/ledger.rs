@@ -9,11 +9,12 @@
 use std::collections::VecDeque;
 
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 
 use crate::paper::DAY_MS;
 use crate::paper::drawdown::{AccountKind, Drawdown2024, Drawdown2026};
 use crate::paper::payout::{Checkpoint, Payout};
-use crate::paper::score_rules::{ScoringRules2024, ScoringRules2026, ratio};
+use crate::paper::score_rules::{ScoringRules2024, ScoringRules2026, decimal_text, ratio};
 use crate::paper::scoring::decay_log;
 use crate::paper::weights::Bucket;
 
@@ -89,7 +90,7 @@ fn bad_amount(
 }
 
 /// A closed position of 2024, as the score sees it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Closed {
     opened_ms: i64,
     closed_ms: i64,
@@ -97,7 +98,7 @@ struct Closed {
 }
 
 /// A miner under the rules of 2024.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Ledger2024 {
     /// The drawdown of closed positions.
     pub drawdown: Drawdown2024,
@@ -141,7 +142,7 @@ impl Ledger2024 {
 }
 
 /// A checkpoint in doubles, for the dust bonus.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Recent {
     at_ms: i64,
     realised: f64,
@@ -151,7 +152,7 @@ struct Recent {
 }
 
 /// A miner under the rules of 2026.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ledger2026 {
     /// What its limits depend on.
     pub kind: AccountKind,
@@ -172,18 +173,25 @@ pub struct Ledger2026 {
     /// Balance, as a ratio of the account's size.
     pub balance: f64,
     /// Emissions received, in USD.
+    #[serde(with = "decimal_text")]
     pub paid: Decimal,
     /// The share of a gain that is paid, from now on.
+    #[serde(with = "decimal_text")]
     pub penalty: Decimal,
     /// All fees so far, in USD.
+    #[serde(with = "decimal_text")]
     pub fees: Decimal,
     /// Earned in all settled weeks, in USD.
+    #[serde(with = "decimal_text")]
     pub settled: Decimal,
+    #[serde(with = "decimal_text")]
     unrealised: Decimal,
+    #[serde(with = "decimal_text")]
     period_realised: Decimal,
     payout: Payout,
     recent: VecDeque<Recent>,
     fees_before_recent: f64,
+    #[serde(with = "decimal_text")]
     turnover: Decimal,
 }
 

@@ -8,6 +8,9 @@
 //! what walking them all gives.
 
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::paper::score_rules::decimal_text;
 
 /// One period of a miner's ledger. Amounts in USD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +46,15 @@ impl PayoutError {
 }
 
 /// The running account of what is owed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Payout {
+    #[serde(with = "decimal_text")]
     realised: Decimal,
+    #[serde(with = "decimal_text")]
     high: Decimal,
+    #[serde(with = "decimal_text")]
     earned: Decimal,
+    #[serde(with = "decimal_text")]
     open_loss: Decimal,
 }
 

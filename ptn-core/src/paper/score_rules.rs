@@ -7,13 +7,29 @@ use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
+use serde::de::{DeserializeOwned, Deserializer, Error as _};
+use serde_json::Value;
 
 use crate::paper::DAY_MS;
-use crate::rules::RulesError;
+use crate::rules::{Era, RulesError};
 
-fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, RulesError> {
-    serde_json::from_str(text).map_err(|e| RulesError::Rules { reason: e.to_string() })
+const RULES_2024: &str = include_str!("../../data/rules_2024.json");
+const RULES_2026: &str = include_str!("../../data/rules_2026.json");
+/// Numbers of `scoring` that the rules files do not hold, by rule set.
+const MORE: &str = include_str!("../../data/paper_scores.json");
+
+/// Reads a rules file; what its `scoring` lacks is taken from our own file.
+fn read<T: DeserializeOwned>(text: &str, era: Era) -> Result<T, RulesError> {
+    let bad = |e: serde_json::Error| RulesError::Rules { reason: e.to_string() };
+    let mut rules: Value = serde_json::from_str(text).map_err(bad)?;
+    let mut more: Value = serde_json::from_str(MORE).map_err(bad)?;
+    let more = more.get_mut(era.as_str()).and_then(Value::as_object_mut).map(std::mem::take);
+    if let Some(scoring) = rules.get_mut("scoring").and_then(Value::as_object_mut) {
+        for (key, value) in more.into_iter().flatten() {
+            scoring.entry(key).or_insert(value);
+        }
+    }
+    serde_json::from_value(rules).map_err(bad)
 }
 
 /// What rule set 2024 says about drawdown, elimination and scores.
@@ -33,7 +49,7 @@ impl ScoreRules2024 {
     /// # Errors
     /// Never for the built-in file; a test reads it.
     pub fn built_in() -> Result<Self, RulesError> {
-        Self::from_json(include_str!("../../data/rules_2024.json"))
+        Self::from_json(RULES_2024)
     }
 
     /// The rules in the text of a rules file.
@@ -41,7 +57,7 @@ impl ScoreRules2024 {
     /// # Errors
     /// When a key is missing or has the wrong form; the error names it.
     pub fn from_json(text: &str) -> Result<Self, RulesError> {
-        read(text)
+        read(text, Era::Y2024)
     }
 }
 
@@ -198,7 +214,7 @@ impl ScoreRules2026 {
     /// # Errors
     /// Never for the built-in file; a test reads it.
     pub fn built_in() -> Result<Self, RulesError> {
-        Self::from_json(include_str!("../../data/rules_2026.json"))
+        Self::from_json(RULES_2026)
     }
 
     /// The rules in the text of a rules file.
@@ -206,7 +222,7 @@ impl ScoreRules2026 {
     /// # Errors
     /// When a key is missing or has the wrong form; the error names it.
     pub fn from_json(text: &str) -> Result<Self, RulesError> {
-        let rules: Self = read(text)?;
+        let rules: Self = read(text, Era::Y2026)?;
         let refresh = rules.drawdown.refresh_ms;
         let checkpoint = rules.scoring.checkpoint_ms;
         let fits =
@@ -383,6 +399,22 @@ impl<'de> Deserialize<'de> for WeekEnd {
     }
 }
 
+/// Decimals as text in saved states.
+pub(crate) mod decimal_text {
+    use rust_decimal::Decimal;
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    pub(crate) fn serialize<S: Serializer>(value: &Decimal, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(value)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Decimal, D::Error> {
+        String::deserialize(d)?.parse().map_err(D::Error::custom)
+    }
+}
+
 /// A decimal as a double, for ratios and scores.
 pub(crate) fn ratio(value: Decimal) -> f64 {
     // The conversion never fails for a decimal; zero would be harmless.
@@ -406,9 +438,15 @@ mod tests {
 
     #[test]
     fn a_missing_number_is_named() {
-        let text = include_str!("../../data/rules_2026.json").replace("\"refresh_ms\"", "\"x\"");
+        let text = RULES_2026.replace("\"refresh_ms\"", "\"x\"");
         let error = ScoreRules2026::from_json(&text).unwrap_err().to_string();
         assert!(error.contains("refresh_ms"), "{error}");
+    }
+
+    #[test]
+    fn a_rules_file_may_have_the_other_numbers_too() {
+        let text = RULES_2026.replace("\"dust\"", "\"performance_days\": 7, \"dust\"");
+        assert_eq!(ScoreRules2026::from_json(&text).unwrap().scoring.performance_days, 7);
     }
 
     #[test]

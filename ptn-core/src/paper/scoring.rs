@@ -131,15 +131,9 @@ pub fn weights(field: &[(&str, Vec<f64>)], rules: &ScoringRules2024) -> Vec<(Str
         .map(|(at, (_, returns))| (at, Metrics::of(returns, rules)))
         .collect();
     let by_rank = rank_weights(ranked.len(), rules);
-    let shares = rules.metric_weights;
-    let metrics: [(f64, fn(&Metrics) -> f64); 3] = [
-        (shares.omega, |m| m.omega),
-        (shares.total_return, |m| m.total_return),
-        (shares.sharpe, |m| m.sharpe),
-    ];
     // In the order of the first ranking, which decides between equals at the end.
     let mut combined: Vec<(usize, f64)> = Vec::new();
-    for (share, metric) in metrics {
+    let mut rank = |share: f64, metric: fn(&Metrics) -> f64| {
         let mut ranking: Vec<(usize, f64)> =
             ranked.iter().map(|(at, m)| (*at, metric(m))).collect();
         ranking.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -149,7 +143,10 @@ pub fn weights(field: &[(&str, Vec<f64>)], rules: &ScoringRules2024) -> Vec<(Str
                 None => combined.push((*at, weight * share)),
             }
         }
-    }
+    };
+    rank(rules.metric_weights.omega, |m| m.omega);
+    rank(rules.metric_weights.total_return, |m| m.total_return);
+    rank(rules.metric_weights.sharpe, |m| m.sharpe);
     let sum: f64 = combined.iter().map(|(_, w)| w).sum();
     let name = |at: usize| field.get(at).map_or_else(String::new, |(name, _)| (*name).to_owned());
     let graced = field
