@@ -115,7 +115,8 @@ fn drawdown_2026(case: &Value) -> Result<(), String> {
         registered_before_ms: None,
     };
     let equity = input["equity_now"].as_f64().unwrap();
-    let check = account.check_from(input["day_open_equity"].as_f64().unwrap(), equity, &limits);
+    let day_open = input["day_open_equity"].as_f64().unwrap_or(account.day_open());
+    let check = account.check_from(day_open, equity, &limits);
     let expected = &case["expected"];
     equal("breach", check.breach.map(|b| b.as_str()), expected["breach"].as_str())?;
     near(case, "intraday_pct", check.intraday_pct, &expected["intraday_pct"])?;
@@ -191,7 +192,8 @@ fn decay_vectors() {
     let rules = ScoreRules2024::built_in().unwrap().scoring;
     all("decay", |case| {
         let (input, expected) = (&case["input"], &case["expected"]);
-        let age_ms = (input["close_days_ago"].as_f64().unwrap() * 86_400_000.0).round() as i64;
+        let age_ms = decimal(&input["close_days_ago"]) * Decimal::from(86_400_000);
+        let age_ms = i64::try_from(age_ms.round()).unwrap();
         let got = scoring::decay(input["return_at_close"].as_f64().unwrap(), age_ms, &rules);
         near(case, "fraction", got.lookback_fraction, &expected["lookback_fraction"])?;
         near(case, "log", got.log_return, &expected["log_return"])?;

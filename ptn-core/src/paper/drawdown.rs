@@ -275,6 +275,26 @@ mod tests {
         assert!(rules.enforced(sub, 0));
     }
 
+    /// The rounding of a double decides at the limit itself, as it does in the network: 5 % of 1 is
+    /// too much, 8 % of 1 is not, 8 % of 1.1 is.
+    #[test]
+    fn at_the_limit_a_double_decides() {
+        let rules = ScoreRules2026::built_in().unwrap().drawdown;
+        let eod = |midnights: &[f64]| {
+            let mut account = Drawdown2026::default();
+            midnights.iter().for_each(|m| account.midnight(*m));
+            account.check(account.day_open(), &rules.main).breach
+        };
+        assert_eq!(
+            Drawdown2026::default().check(0.95, &rules.main).breach,
+            Some(Breach2026::Intraday)
+        );
+        assert_eq!(eod(&[1.0, 0.92]), None);
+        assert_eq!(eod(&[1.1, 1.012]), Some(Breach2026::Eod));
+        assert_eq!(eod(&[1.0, 0.919_999]), Some(Breach2026::Eod));
+        assert_eq!(eod(&[0.0, -1.0]), None);
+    }
+
     #[test]
     fn a_fixed_limit_is_measured_from_the_start() {
         let rules = ScoreRules2026::built_in().unwrap().drawdown;

@@ -108,7 +108,8 @@ impl Field2026 {
     /// Applies an event at its time. Checks that are due before it are carried out first.
     ///
     /// # Errors
-    /// When the event is late, of nobody, or has an impossible amount; it is not applied then.
+    /// When the event is late, of nobody, or has an impossible amount; it is not applied then. An
+    /// event with an impossible amount still names its time.
     pub fn apply(&mut self, at_ms: i64, hotkey: &str, event: Event2026) -> Result<(), LedgerError> {
         self.roster.admit(hotkey, at_ms)?;
         self.run(at_ms, at_ms);
