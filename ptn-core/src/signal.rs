@@ -95,6 +95,18 @@ impl Signal {
         id.as_str().map(TradePairId::from)
     }
 
+    /// The pair in whose queue it stands. `None` for what touches every pair and so may neither be
+    /// overtaken nor overtake: `FLAT_ALL` and cancelling `ALL`, whatever pair they name, and
+    /// signals without a pair.
+    pub fn queue(&self) -> Option<TradePairId> {
+        let everywhere = match self.execution_type() {
+            ExecutionType::FlatAll => true,
+            ExecutionType::LimitCancel => self.order_uuid.eq_ignore_ascii_case("ALL"),
+            _ => false,
+        };
+        if everywhere { None } else { self.trade_pair() }
+    }
+
     /// How the order is executed.
     pub fn execution_type(&self) -> ExecutionType {
         self.word("execution_type").and_then(ExecutionType::parse).unwrap_or(ExecutionType::Market)

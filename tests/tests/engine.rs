@@ -307,6 +307,25 @@ async fn signals_without_a_pair_are_barriers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_touches_every_pair_is_a_barrier_even_when_it_names_one() {
+    for everything in [
+        r#"{"execution_type":"FLAT_ALL","order_uuid":"ALL","trade_pair":"SOLUSDC"}"#,
+        r#"{"execution_type":"LIMIT_CANCEL","order_uuid":"all","trade_pair":"SOLUSDC"}"#,
+    ] {
+        let slow = ScriptedTransport::new([], true).slow("v1", Duration::from_secs(1));
+        let bench = Bench::new(Era::Y2026, vec![validator("v1", 0.9)], slow, |_| {});
+        bench.send("a", "BTCUSDC").await;
+        let receipt = bench.engine.submit(&bench.raw(everything)).await.unwrap();
+        bench.send("c", "ETHUSDC").await;
+        receipt.finished().await.unwrap();
+        bench.finished("c").await;
+        let at: Vec<u64> = bench.transport.seen().iter().map(|s| s.at.as_secs()).collect();
+        assert_eq!(at, [0, 1, 2], "{everything}");
+        assert_eq!(bench.transport.seen()[2].order_uuid, "c");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_old_opening_order_expires_and_a_closing_one_does_not() {
     let down = vec![Answer::Unreachable; 500];
     let bench = Bench::new(

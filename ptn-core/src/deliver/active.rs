@@ -41,7 +41,7 @@ impl Active {
         let records: Vec<_> = records.into_values().collect();
         Self {
             order: OnceLock::new(),
-            pair: signal.trade_pair(),
+            pair: signal.queue(),
             reduces: signal.only_reduces(),
             expires_at,
             resumed,
