@@ -461,11 +461,11 @@ async fn the_mothership_decides_and_trusted_ones_get_a_copy_once() {
 async fn without_a_mothership_a_signal_fails_at_once_and_says_so() {
     let bench = Bench::new(Era::Y2026, three(), ScriptedTransport::new([], true), |p| {
         p.select = Select::Mothership("5Other".to_owned());
-        p.trust_floor = 2.0;
     });
     let stored = bench.send("a", "BTCUSDC").await.finished().await.unwrap();
     assert_eq!(stored.state, SignalState::Failed);
-    assert!(bench.transport.seen().is_empty());
+    assert!(stored.reason.contains("5Other"), "{}", stored.reason);
+    assert!(bench.transport.seen().is_empty(), "nobody trades a copy of a failed signal");
 }
 
 #[tokio::test(start_paused = true)]

@@ -111,6 +111,12 @@ impl DeliveryPolicy {
     pub fn targets(&self, validators: &[Validator], now: UnixMs) -> Vec<ValidatorRecord> {
         let listed = validators.iter().filter(|v| !v.ip.is_unspecified() && v.port != 0);
         let listed: Vec<&Validator> = listed.collect();
+        if let Select::Mothership(hotkey) = &self.select
+            && !listed.iter().any(|v| v.hotkey == *hotkey)
+        {
+            // The signal fails at once, so nobody may trade a copy of it.
+            return Vec::new();
+        }
         let floor = match &self.select {
             Select::TrustAtLeast(floor) => *floor,
             // Peers without any trust are sent to, but nobody waits for them.
