@@ -193,6 +193,27 @@ async fn a_lost_answer_of_2024_is_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_after_a_lost_answer_proves_nothing_unless_it_judges_the_order() {
+    let halted = "No buying power remaining for BTCUSDC (capped by portfolio)";
+    for (after, state) in [
+        (Answer::Status(401), DeliveryState::Unknown),
+        (Answer::Status(400), DeliveryState::Unknown),
+        (Answer::Status(403), DeliveryState::Unknown),
+        (Answer::Refuse(halted, Some(false)), DeliveryState::Rejected),
+    ] {
+        let answers = [Answer::Lost, after.clone()];
+        // A validator that was restarted in between and does not know the first copy.
+        let transport = ScriptedTransport::new(script(&[("v1", &answers)]), false);
+        let bench = Bench::new(Era::Y2026, vec![validator("v1", 0.9)], transport, |_| {});
+        let stored = bench.send("a", "BTCUSDC").await.finished().await.unwrap();
+        let record = &stored.validators["v1"];
+        assert_eq!((record.state, record.attempts), (state, 2), "{after:?}");
+        let warned = record.message.contains("may have been processed");
+        assert_eq!(warned, state == DeliveryState::Unknown, "{after:?}: {}", record.message);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_order_of_2024_is_sent_again_only_on_request() {
     let lost = ScriptedTransport::new(script(&[("v1", &[Answer::Lost])]), false);
     let bench = Bench::new(Era::Y2024, vec![validator("v1", 0.9)], lost, |_| {});

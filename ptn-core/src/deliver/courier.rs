@@ -453,7 +453,14 @@ impl Attempt {
             Verdict::FinalOrder if result.is_err() && !lost_before => {
                 r.state = DeliveryState::Denied;
             }
-            Verdict::FinalOrder => r.state = DeliveryState::Rejected,
+            // Whoever judges the order itself would have recognised an earlier copy of it. Another
+            // refusal says nothing about the attempt whose answer was lost.
+            Verdict::FinalOrder
+                if policy.recognises_repeats && result.as_ref().is_ok_and(|r| r.status == 200) =>
+            {
+                r.state = DeliveryState::Rejected;
+            }
+            Verdict::FinalOrder => r.state = failed,
             Verdict::FinalHotkey => r.state = failed,
             Verdict::Wait(wait) if allowed > 1 && self.waits < MOST_WAITS => {
                 retry_in(&mut r, *wait)
@@ -470,12 +477,13 @@ impl Attempt {
                     retry_in(&mut r, scheduled);
                 } else {
                     r.state = DeliveryState::Unknown;
-                    r.message = format!(
-                        "{}; the order may have been processed: check the position before sending it under a new order_uuid",
-                        r.message
-                    );
                 }
             }
+        }
+        if r.state == DeliveryState::Unknown {
+            r.message.push_str(
+                "; the order may have been processed: check the position before sending it under a new order_uuid",
+            );
         }
         r
     }
