@@ -214,6 +214,33 @@ async fn a_refusal_after_a_lost_answer_proves_nothing_unless_it_judges_the_order
 }
 
 #[tokio::test(start_paused = true)]
+async fn retry_after_is_honoured_within_reason() {
+    for (asked, waited) in [(0, 5), (40, 40), (1_000_000_000_000, 300)] {
+        let transport = ScriptedTransport::new(script(&[("v1", &[Answer::Busy(asked)])]), true);
+        let bench =
+            Bench::new(Era::Y2026, vec![validator("v1", 0.9)], transport, |p| p.max_age.clear());
+        bench.send("a", "BTCUSDC").await.finished().await.unwrap();
+        let at: Vec<u64> = bench.transport.seen().iter().map(|s| s.at.as_secs()).collect();
+        assert_eq!(at, [0, waited], "asked for {asked} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_panics_costs_an_attempt_and_nothing_else() {
+    let panics = [Answer::Panic, Answer::Panic];
+    let transport = ScriptedTransport::new(script(&[("v1", &panics)]), true);
+    let bench = Bench::new(Era::Y2026, three(), transport, |_| {});
+    for id in ["a", "b"] {
+        bench.send(id, "BTCUSDC").await;
+    }
+    for id in ["a", "b"] {
+        assert_eq!(bench.finished(id).await.state, SignalState::Processed, "{id}");
+    }
+    assert_eq!(bench.transport.uuids("v1"), ["a", "a", "a", "b"]);
+    assert_eq!(bench.transport.uuids("v2"), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_order_of_2024_is_sent_again_only_on_request() {
     let lost = ScriptedTransport::new(script(&[("v1", &[Answer::Lost])]), false);
     let bench = Bench::new(Era::Y2024, vec![validator("v1", 0.9)], lost, |_| {});

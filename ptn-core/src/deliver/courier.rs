@@ -5,11 +5,12 @@
 //! and everything after waits for the barrier.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -23,6 +24,7 @@ use super::verdict::{self, Judged, LONGEST_WAIT, Verdict};
 use crate::directory::Validator;
 use crate::record::{DeliveryState, Progress, ValidatorRecord};
 use crate::trade_pair::TradePairId;
+use crate::transport::{Certainty, TransportError, ValidatorReply};
 
 /// After so many attempts in a row that did not get through, one probe at a time is enough.
 const DOWN_AFTER: u32 = 3;
@@ -395,21 +397,26 @@ impl Attempt {
         Turn { pair, record: written.map(|()| record), judged: Some(judged) }
     }
 
-    async fn send(
-        &self,
-    ) -> (Result<crate::transport::ValidatorReply, crate::transport::TransportError>, Duration)
-    {
+    async fn send(&self) -> (Result<ValidatorReply, TransportError>, Duration) {
         let start = Instant::now();
         let deadline = start + self.shared.policy.timeout;
         let order = self.active.order(&self.shared.policy.repo_version);
-        let result = self.shared.transport.deliver(&self.validator, order, deadline).await;
+        let sent = self.shared.transport.deliver(&self.validator, order, deadline);
+        // A bug of a transport costs this attempt, not the lane and everything queued on it.
+        let result = AssertUnwindSafe(sent).catch_unwind().await.unwrap_or_else(|_| {
+            let message = format!(
+                "validator {}: the transport panicked, which is a bug; the order may have arrived",
+                self.validator.hotkey
+            );
+            Err(TransportError { certainty: Certainty::MaybeSent, code: "panicked", message })
+        });
         (result, start.elapsed())
     }
 
     /// The record after this attempt: the one place that decides whether to repeat.
     fn record(
         &self,
-        result: &Result<crate::transport::ValidatorReply, crate::transport::TransportError>,
+        result: &Result<ValidatorReply, TransportError>,
         judged: &Judged,
         took: Duration,
     ) -> ValidatorRecord {
@@ -433,7 +440,10 @@ impl Attempt {
             r.state = DeliveryState::Submitted;
             r.next_try_at = Some(now + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
         };
-        let scheduled = policy.wait_after(r.attempts.saturating_sub(self.waits));
+        let mut scheduled = policy.wait_after(r.attempts.saturating_sub(self.waits));
+        if let Some(asked) = result.as_ref().ok().and_then(|reply| reply.retry_after) {
+            scheduled = scheduled.max(asked.min(LONGEST_WAIT));
+        }
         let failed = if lost_before { DeliveryState::Unknown } else { DeliveryState::Rejected };
         match &judged.verdict {
             Verdict::Accepted => r.state = DeliveryState::Accepted,
