@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use ptn_core::deliver::{DeliveryPolicy, Engine, OnUnknown, Select};
+use ptn_core::deliver::{Clock, DeliveryPolicy, Engine, OnUnknown, Select};
 use ptn_core::directory::{StaticDirectory, Validator};
 use ptn_core::record::{DeliveryState, SignalState, legacy};
 use ptn_core::rules::{Era, Rules};
@@ -40,6 +41,17 @@ impl Bench {
         transport: ScriptedTransport,
         change: impl FnOnce(&mut DeliveryPolicy),
     ) -> Self {
+        Self::by_clock(paused_clock(), store, era, validators, transport, change)
+    }
+
+    fn by_clock(
+        clock: Clock,
+        store: Arc<MemoryStore>,
+        era: Era,
+        validators: Vec<Validator>,
+        transport: ScriptedTransport,
+        change: impl FnOnce(&mut DeliveryPolicy),
+    ) -> Self {
         let rules = Rules::load(era).unwrap();
         let mut policy = DeliveryPolicy::preset(&rules, Some("v1"));
         policy.jitter = 0.0;
@@ -53,7 +65,7 @@ impl Bench {
             .directory(Arc::clone(&directory) as _)
             .transport(Arc::clone(&transport) as _)
             .policy(policy)
-            .clock(paused_clock())
+            .clock(clock)
             .start()
             .unwrap();
         Self { rules, store, directory, transport, engine }
@@ -391,6 +403,34 @@ async fn an_old_opening_order_expires_and_a_closing_one_does_not() {
     let stored = bench.finished("close").await;
     assert_eq!(stored.validators["v1"].state, DeliveryState::Rejected);
     assert_eq!(stored.validators["v1"].attempts, 21);
+}
+
+/// Two hours ahead, a day back: neither expires what is fresh, nor keeps alive what is old, nor
+/// changes when the next try is due.
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_is_set_while_running_changes_no_age_and_no_wait() {
+    for jump_ms in [2 * 3_600_000_i64, -86_400_000] {
+        let offset = Arc::new(AtomicI64::new(0));
+        let (base, set) = (paused_clock(), Arc::clone(&offset));
+        let clock: Clock = Arc::new(move || base() + set.load(Ordering::Relaxed));
+        let down = vec![Answer::Unreachable; 100];
+        let bench = Bench::by_clock(
+            clock,
+            Arc::new(MemoryStore::with_clock(|| 1_800_000_000_000)),
+            Era::Y2026,
+            vec![validator("v1", 0.9)],
+            ScriptedTransport::new(script(&[("v1", &down)]), true),
+            |p| p.waits = vec![Duration::from_secs(40); 20],
+        );
+        let start = tokio::time::Instant::now();
+        let receipt = bench.send("a", "BTCUSDC").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        offset.store(jump_ms, Ordering::Relaxed);
+        let stored = receipt.finished().await.unwrap();
+        let record = &stored.validators["v1"];
+        assert_eq!((record.state, record.attempts), (DeliveryState::Expired, 8), "{jump_ms}");
+        assert_eq!(start.elapsed().as_secs(), 300, "{jump_ms}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

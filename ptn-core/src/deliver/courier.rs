@@ -62,6 +62,8 @@ struct Turn {
     record: Result<ValidatorRecord, Gone>,
     /// The verdict, when something was sent or tried.
     judged: Option<Judged>,
+    /// When it is due again, if it is.
+    again_at: Option<Instant>,
 }
 
 /// Why a job is decided without sending.
@@ -173,7 +175,6 @@ impl Courier {
     /// Starts everything that may start now; says when to look again.
     fn start_turns(&mut self, now: Instant) -> Option<Instant> {
         let shared = Arc::clone(&self.shared);
-        let clock = shared.now();
         let validator = shared.validator(&self.hotkey);
         let mut wake: Option<Instant> = None;
         let mut later = |at: Instant| wake = Some(wake.map_or(at, |w| w.min(at)));
@@ -182,14 +183,13 @@ impl Courier {
         let pacer = std::mem::take(&mut self.pacer);
         for job in self.heads().into_iter().filter(|job| !job.busy) {
             let pair = job.active.pair.clone();
-            if let Some(why) = decided_unsent(&shared, job, clock, validator.is_some()) {
+            if let Some(why) = decided_unsent(&shared, job, now, validator.is_some()) {
                 job.busy = true;
                 unsent.push((Arc::clone(&job.active), job.record.clone(), why));
                 continue;
             }
-            if let Some(expires_at) = job.active.expires_at {
-                let ms = u64::try_from(expires_at.saturating_sub(clock)).unwrap_or(0);
-                later(now + Duration::from_millis(ms + 1));
+            if let Some(left) = job.active.may_be_sent_for(now) {
+                later(now + left + Duration::from_millis(1));
             }
             match job.not_before.max(pacer.pair_at(pair.as_ref(), now)).filter(|at| *at > now) {
                 Some(at) => later(at),
@@ -255,7 +255,6 @@ impl Courier {
                 self.pacer.blocked(now + *wait);
             }
         }
-        let clock = self.shared.now();
         let Some(job) = self.head(turn.pair.as_ref()) else { return };
         job.busy = false;
         let settled = match turn.record {
@@ -264,10 +263,7 @@ impl Courier {
                     job.waits += u32::from(matches!(judged.verdict, Verdict::Wait(_)));
                     job.quick_used |= judged.code == "connection_lost";
                 }
-                job.not_before = record.next_try_at.map(|at| {
-                    let ms = u64::try_from(at.saturating_sub(clock)).unwrap_or(0);
-                    now + Duration::from_millis(ms)
-                });
+                job.not_before = turn.again_at;
                 job.record = record;
                 return;
             }
@@ -306,7 +302,7 @@ impl Courier {
 }
 
 /// Whether a job is decided without sending anything more.
-fn decided_unsent(shared: &Shared, job: &Job, clock: i64, listed: bool) -> Option<Unsent> {
+fn decided_unsent(shared: &Shared, job: &Job, now: Instant, listed: bool) -> Option<Unsent> {
     let hold = !shared.policy.recognises_repeats && shared.policy.on_unknown == OnUnknown::Hold;
     let unsent = |state, code, message: &str| {
         let state = if job.record.maybe_sent { DeliveryState::Unknown } else { state };
@@ -320,8 +316,8 @@ fn decided_unsent(shared: &Shared, job: &Job, clock: i64, listed: bool) -> Optio
     if job.active.cancelled.load(Ordering::Acquire) {
         return unsent(DeliveryState::Cancelled, "cancelled", "cancelled on request");
     }
-    if job.active.expires_at.is_some_and(|at| at <= clock) {
-        let age = clock.saturating_sub(job.active.lease.stored.accepted_at) / 1000;
+    if job.active.may_be_sent_for(now).is_some_and(|left| left.is_zero()) {
+        let age = job.active.age(now).as_secs();
         let message = format!(
             "{age} s old: a market order that opens a position is not sent that late; resend it deliberately with `ptn-cli signals retry {}`",
             job.active.id()
@@ -352,7 +348,12 @@ async fn settle_unsent(
     );
     let outcome = Progress::Outcome { validator: record.clone() };
     let written = shared.persist(&active.lease, outcome).await;
-    Turn { pair: active.pair.clone(), record: written.map(|()| record), judged: None }
+    Turn {
+        pair: active.pair.clone(),
+        record: written.map(|()| record),
+        judged: None,
+        again_at: None,
+    }
 }
 
 /// One attempt, from its announcement in the store to its recorded outcome.
@@ -384,17 +385,19 @@ impl Attempt {
             if let Err(gone) = shared.persist(lease, begin).await {
                 let judged =
                     Judged { verdict: Verdict::NotSent, code: "stopped", message: String::new() };
-                return Turn { pair, record: Err(gone), judged: Some(judged) };
+                return Turn { pair, record: Err(gone), judged: Some(judged), again_at: None };
             }
             self.send().await
         };
         let judged = verdict::judge(&result);
-        let record = self.record(&result, &judged, took);
+        let (record, wait) = self.record(&result, &judged, took);
+        // By the clock that cannot be set; the record tells the next run by the wall clock.
+        let again_at = wait.map(|wait| Instant::now() + wait);
         self.log(&record, &judged);
         self.note_health(&record, &judged);
         let outcome = Progress::Outcome { validator: record.clone() };
         let written = shared.persist(lease, outcome).await;
-        Turn { pair, record: written.map(|()| record), judged: Some(judged) }
+        Turn { pair, record: written.map(|()| record), judged: Some(judged), again_at }
     }
 
     async fn send(&self) -> (Result<ValidatorReply, TransportError>, Duration) {
@@ -413,13 +416,14 @@ impl Attempt {
         (result, start.elapsed())
     }
 
-    /// The record after this attempt: the one place that decides whether to repeat.
+    /// The record after this attempt, and the wait before the next one: the one place that decides
+    /// whether to repeat.
     fn record(
         &self,
         result: &Result<ValidatorReply, TransportError>,
         judged: &Judged,
         took: Duration,
-    ) -> ValidatorRecord {
+    ) -> (ValidatorRecord, Option<Duration>) {
         let policy = &self.shared.policy;
         let now = self.shared.now();
         let mut r = self.before.clone();
@@ -436,7 +440,9 @@ impl Attempt {
         let lost_before = self.before.maybe_sent;
         let allowed = policy.attempts(&r, self.shared.acked_before(&r.hotkey));
         let tries_left = r.attempts.saturating_sub(self.waits) < allowed;
-        let retry_in = |r: &mut ValidatorRecord, wait: Duration| {
+        let mut again = None;
+        let mut retry_in = |r: &mut ValidatorRecord, wait: Duration| {
+            again = Some(wait);
             r.state = DeliveryState::Submitted;
             r.next_try_at = Some(now + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
         };
@@ -495,7 +501,7 @@ impl Attempt {
                 "; the order may have been processed: check the position before sending it under a new order_uuid",
             );
         }
-        r
+        (r, again)
     }
 
     fn log(&self, r: &ValidatorRecord, judged: &Judged) {

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::active::{Active, store_backoff};
+use super::active::{Active, Age, store_backoff};
 use super::courier::{Command, Courier};
 use super::policy::{DeliveryPolicy, required_verdict};
 use crate::directory::{Snapshot, Validator, ValidatorDirectory};
@@ -459,8 +459,9 @@ impl Dispatcher {
             targets = (!decided.is_empty()).then_some(Progress::Targets { validators: decided });
         }
         let open: Vec<_> = records.values().filter(|r| !r.state.is_final()).cloned().collect();
-        let expires_at = shared.policy.expires_at(&stored.signal, stored.accepted_at);
-        let active = Arc::new(Active::new(lease, records, resumed, expires_at));
+        let age = Age::new(stored.accepted_at, now);
+        let max_age = shared.policy.max_age_of(&stored.signal);
+        let active = Arc::new(Active::new(lease, records, resumed, age, max_age));
         let id = active.id().clone();
         tracing::debug!(uuid = %id, validators = open.len(), resumed, "in delivery");
         self.active.insert(id, Arc::clone(&active));
