@@ -405,6 +405,79 @@ async fn an_old_opening_order_expires_and_a_closing_one_does_not() {
     assert_eq!(stored.validators["v1"].attempts, 21);
 }
 
+/// Stops an engine as a restart does, and starts another one on the same store and clock.
+async fn restart(first: Bench, clock: &Clock, answers: ScriptedTransport) -> Bench {
+    let pacing = DeliveryPolicy::preset(&first.rules, None).pacing;
+    first.engine.shutdown(Duration::from_secs(1)).await;
+    let store = Arc::clone(&first.store);
+    drop(first);
+    store.release_claims();
+    Bench::by_clock(Arc::clone(clock), store, Era::Y2026, one(), answers, |p| {
+        p.max_age.clear();
+        p.pacing = pacing;
+    })
+}
+
+fn one() -> Vec<Validator> {
+    vec![validator("v1", 0.9)]
+}
+
+fn paced(clock: &Clock, answers: ScriptedTransport) -> Bench {
+    let store = Arc::new(MemoryStore::with_clock(|| 1_800_000_000_000));
+    Bench::by_clock(Arc::clone(clock), store, Era::Y2026, one(), answers, |p| {
+        p.max_age.clear();
+        p.pacing = DeliveryPolicy::preset(&Rules::load(Era::Y2026).unwrap(), None).pacing;
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_is_no_new_budget_and_no_new_cooldown() {
+    let clock = paused_clock();
+    let start = tokio::time::Instant::now();
+    let first = paced(&clock, ScriptedTransport::new([], true));
+    first.send("a", "BTCUSDC").await.finished().await.unwrap();
+    let second = restart(first, &clock, ScriptedTransport::new([], true)).await;
+    second.send("b", "BTCUSDC").await.finished().await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 5, "the pair's cooldown");
+    for (i, pair) in ["ETH", "SOL", "XRP", "DOGE", "LINK", "AVAX", "LTC", "BNB"].iter().enumerate()
+    {
+        second.send(&format!("c{i}"), &format!("{pair}USDC")).await.finished().await.unwrap();
+    }
+    assert_eq!(start.elapsed().as_secs(), 5);
+    let third = restart(second, &clock, ScriptedTransport::new([], true)).await;
+    third.send("d", "ADAUSDC").await.finished().await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 60, "ten requests within a window");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_during_a_wait_keeps_its_end_and_the_tries() {
+    let clock = paused_clock();
+    let limited = "Rate limited. Please wait 20 seconds before sending another signal.";
+    let answers = script(&[(
+        "v1",
+        &[
+            Answer::Refuse(limited, Some(true)),
+            Answer::Refuse(limited, Some(true)),
+            Answer::Refuse(limited, Some(true)),
+        ],
+    )]);
+    let first = paced(&clock, ScriptedTransport::new(answers, true));
+    first.send("a", "BTCUSDC").await;
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert_eq!(first.transport.uuids("v1").len(), 3);
+    let hm = Answer::Refuse("hm", Some(true));
+    let answers = script(&[("v1", &[hm.clone(), hm])]);
+    let second = restart(first, &clock, ScriptedTransport::new(answers, true)).await;
+    // Another pair waits as well: the validator spoke of every signal.
+    second.send("b", "ETHUSDC").await;
+    let stored = second.finished("a").await;
+    let record = &stored.validators["v1"];
+    assert_eq!((record.state, record.attempts, record.waits), (DeliveryState::Accepted, 5, 3));
+    let seen = second.transport.seen();
+    assert_eq!(seen[0].at.as_secs(), 60 - 45, "{seen:?}");
+    second.finished("b").await;
+}
+
 /// Two hours ahead, a day back: neither expires what is fresh, nor keeps alive what is old, nor
 /// changes when the next try is due.
 #[tokio::test(start_paused = true)]

@@ -46,7 +46,6 @@ struct Job {
     record: ValidatorRecord,
     not_before: Option<Instant>,
     busy: bool,
-    waits: u32,
     quick_used: bool,
 }
 
@@ -92,7 +91,11 @@ impl Courier {
         stop: CancellationToken,
         settled: mpsc::UnboundedSender<Arc<Active>>,
     ) -> Self {
-        let pacer = Pacer::new(shared.policy.pacing);
+        let mut pacer = Pacer::new(shared.policy.pacing);
+        let (now, clock) = (Instant::now(), shared.now());
+        for sent in shared.sent_before(&hotkey) {
+            pacer.remember(now, clock, &sent.record, sent.pair.as_ref());
+        }
         let (segments, turns) = (VecDeque::new(), FuturesUnordered::new());
         Self { hotkey, shared, stop, segments, turns, sending: 0, pacer, failures: 0, settled }
     }
@@ -134,11 +137,15 @@ impl Courier {
     }
 
     fn enqueue(&mut self, active: Arc<Active>, record: ValidatorRecord) {
+        if active.resumed {
+            let (now, clock) = (Instant::now(), self.shared.now());
+            self.pacer.remember(now, clock, &record, active.pair.as_ref());
+        }
         let not_before = record.next_try_at.map(|at| {
             let ms = u64::try_from(at.saturating_sub(self.shared.now())).unwrap_or(0);
             Instant::now() + Duration::from_millis(ms).min(LONGEST_WAIT)
         });
-        let job = Job { active, record, not_before, busy: false, waits: 0, quick_used: false };
+        let job = Job { active, record, not_before, busy: false, quick_used: false };
         match (job.active.pair.clone(), self.segments.back_mut()) {
             (Some(pair), Some(Segment::Lanes(lanes))) => {
                 lanes.entry(pair).or_default().push_back(job);
@@ -221,7 +228,6 @@ impl Courier {
                 validator: validator.clone(),
                 active: Arc::clone(&job.active),
                 before: job.record.clone(),
-                waits: job.waits,
                 quick_used: job.quick_used,
             };
             self.pacer.begun(now);
@@ -260,7 +266,6 @@ impl Courier {
         let settled = match turn.record {
             Ok(record) if !record.state.is_final() => {
                 if let Some(judged) = &turn.judged {
-                    job.waits += u32::from(matches!(judged.verdict, Verdict::Wait(_)));
                     job.quick_used |= judged.code == "connection_lost";
                 }
                 job.not_before = turn.again_at;
@@ -362,7 +367,6 @@ struct Attempt {
     validator: Validator,
     active: Arc<Active>,
     before: ValidatorRecord,
-    waits: u32,
     quick_used: bool,
 }
 
@@ -439,14 +443,14 @@ impl Attempt {
         }
         let lost_before = self.before.maybe_sent;
         let allowed = policy.attempts(&r, self.shared.acked_before(&r.hotkey));
-        let tries_left = r.attempts.saturating_sub(self.waits) < allowed;
+        let tries_left = r.attempts.saturating_sub(r.waits) < allowed;
         let mut again = None;
         let mut retry_in = |r: &mut ValidatorRecord, wait: Duration| {
             again = Some(wait);
             r.state = DeliveryState::Submitted;
             r.next_try_at = Some(now + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
         };
-        let mut scheduled = policy.wait_after(r.attempts.saturating_sub(self.waits));
+        let mut scheduled = policy.wait_after(r.attempts.saturating_sub(r.waits));
         if let Some(asked) = result.as_ref().ok().and_then(|reply| reply.retry_after) {
             scheduled = scheduled.max(asked.min(LONGEST_WAIT));
         }
@@ -478,8 +482,9 @@ impl Attempt {
             }
             Verdict::FinalOrder => r.state = failed,
             Verdict::FinalHotkey => r.state = failed,
-            Verdict::Wait(wait) if allowed > 1 && self.waits < MOST_WAITS => {
-                retry_in(&mut r, *wait)
+            Verdict::Wait(wait) if allowed > 1 && r.waits < MOST_WAITS => {
+                r.waits += 1;
+                retry_in(&mut r, *wait);
             }
             Verdict::Transient | Verdict::NotSent if tries_left => retry_in(&mut r, scheduled),
             Verdict::Wait(_) | Verdict::Transient | Verdict::NotSent => r.state = failed,

@@ -1,7 +1,8 @@
 //! The network's own limits, kept per validator: requests per window, and the cooldown per pair.
 //!
 //! The validator starts its window with the first request that it sees; ours starts when that
-//! request was answered, so ours never ends earlier than its.
+//! request was answered, so ours never ends earlier than its. What an earlier run sent is taken from
+//! the store's records: a restart is no new budget.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::policy::Pacing;
+use super::verdict::LONGEST_WAIT;
+use crate::record::{DeliveryState, ValidatorRecord};
+use crate::store::UnixMs;
 use crate::trade_pair::TradePairId;
 
 /// The two clocks do not tick together.
@@ -92,6 +96,40 @@ impl Pacer {
         self.window_start.get_or_insert(now);
         if let Some(pair) = pair {
             self.last_order.insert(pair.clone(), now);
+        }
+    }
+
+    /// Takes into account what an earlier run sent; the oldest first, as far as that is known.
+    pub(super) fn remember(
+        &mut self,
+        now: Instant,
+        clock: UnixMs,
+        record: &ValidatorRecord,
+        pair: Option<&TradePairId>,
+    ) {
+        if self.limits.is_none() || record.attempts == 0 {
+            return;
+        }
+        let ms = |from: UnixMs, to: UnixMs| {
+            Duration::from_millis(u64::try_from(to.saturating_sub(from)).unwrap_or(0))
+        };
+        if record.code == "rate_limited"
+            && let Some(until) = record.next_try_at
+        {
+            self.blocked(now + ms(clock, until).min(LONGEST_WAIT));
+        }
+        // Before this machine's clock began nothing is of interest any more.
+        let Some(at) = now.checked_sub(ms(record.at, clock)) else { return };
+        if !["connect", "connect_timeout"].contains(&record.code.as_str()) {
+            self.roll(at);
+            self.used = self.used.saturating_add(record.attempts);
+            self.window_start.get_or_insert(at);
+        }
+        if let Some(pair) = pair
+            && (record.state == DeliveryState::Accepted || record.maybe_sent)
+        {
+            let last = self.last_order.entry(pair.clone()).or_insert(at);
+            *last = at.max(*last);
         }
     }
 

@@ -599,6 +599,7 @@ fn again(mut v: ValidatorRecord) -> ValidatorRecord {
     if v.state != DeliveryState::Accepted {
         v.state = DeliveryState::Submitted;
         v.attempts = 0;
+        v.waits = 0;
         v.next_try_at = None;
     }
     v
