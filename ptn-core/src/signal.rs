@@ -109,6 +109,10 @@ impl Signal {
 
     /// How the order is executed.
     pub fn execution_type(&self) -> ExecutionType {
+        if self.era == Era::Y2024 {
+            // There was but one; a field of that name is an unknown one.
+            return ExecutionType::Market;
+        }
         self.word("execution_type").and_then(ExecutionType::parse).unwrap_or(ExecutionType::Market)
     }
 

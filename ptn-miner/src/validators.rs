@@ -52,13 +52,17 @@ pub(crate) async fn follow(
     let stamp =
         |path: &Path| std::fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
     let mut seen = stamp(&path);
+    let mut last = seen;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(Duration::from_secs(2)) => {}
         }
         let now = stamp(&path);
-        if now == seen {
+        // A file that is being written can read as a shorter list, and who is missing from it
+        // loses what waits for him: it counts once it has not changed between two looks.
+        let settled = std::mem::replace(&mut last, now) == now;
+        if now == seen || !settled {
             continue;
         }
         seen = now;

@@ -185,6 +185,24 @@ fn unknown_fields_pass_through_and_keys_do_not() {
     assert!(!signal.to_stored().contains("secret"));
 }
 
+/// A field that a rule set does not know must not change what the order is.
+#[test]
+fn fields_of_later_rules_are_unknown_fields() {
+    let rules = Rules::load(Era::Y2024).unwrap();
+    let body = br#"{"trade_pair":"BTCUSD","order_type":"LONG","leverage":0.1,"execution_type":"FLAT_ALL","order_uuid":"ALL"}"#;
+    let signal = Signal::from_json(body, &rules).unwrap();
+    assert_eq!(signal.execution_type().as_str(), "MARKET");
+    assert!(!signal.only_reduces(), "it opens a position, so it expires");
+    assert_eq!(signal.queue(), signal.trade_pair());
+    assert!(signal.to_wire().to_string().contains(r#""execution_type":"FLAT_ALL""#));
+
+    let rules = Rules::load(Era::Y2025).unwrap();
+    let body =
+        br#"{"trade_pair":"BTCUSD","order_type":"LONG","leverage":0.1,"stop_price":"at noon"}"#;
+    let wire = Signal::from_json(body, &rules).unwrap().to_wire().to_string();
+    assert!(wire.ends_with(r#""stop_price":"at noon"}"#), "{wire}");
+}
+
 #[test]
 fn an_unknown_pair_passes_when_asked_to() {
     let mut rules = Rules::load(Era::Y2026).unwrap();

@@ -16,6 +16,12 @@ pub(super) const SIZES: [&str; 3] = ["leverage", "value", "quantity"];
 /// Prices, in the order in which the network reads them.
 pub(super) const PRICES: [&str; 4] = ["limit_price", "stop_loss", "take_profit", "stop_price"];
 
+/// Those that the rule set knows; another one is an unknown field.
+fn prices(era: Era) -> &'static [&'static str] {
+    let [known @ .., _] = &PRICES;
+    if era == Era::Y2025 { known } else { &PRICES }
+}
+
 /// Everything that was read, before the rules between fields are applied.
 #[derive(Debug)]
 pub(super) struct Draft {
@@ -99,9 +105,9 @@ pub(super) fn from_object(mut object: Object, rules: &Rules) -> Result<Signal, S
                 }
             }
             let execution_type = execution_type(object.get("execution_type"), rules.era)?;
-            for field in PRICES {
+            for field in prices(rules.era) {
                 if let Some(value) = object.get(field) {
-                    numbers.push((field, number(field, value, rules.era)?));
+                    numbers.push((*field, number(field, value, rules.era)?));
                 }
             }
             let not_null = |v: Option<&Json>| v.filter(|v| **v != Json::Null).cloned();
@@ -179,7 +185,7 @@ fn body(
         rest.remove("leverage");
         rest.remove("order_type");
     } else {
-        for field in known.iter().chain(&SIZES).chain(&PRICES) {
+        for field in known.iter().chain(&SIZES).chain(prices(rules.era)) {
             rest.remove(field);
         }
     }
