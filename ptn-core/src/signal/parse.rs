@@ -7,7 +7,7 @@ use super::error::{Frame, shown};
 use super::number::{BadNumber, Number};
 use super::uuid::OrderUuid;
 use super::{Signal, SignalError, SignalErrorCode as Code, validate};
-use crate::json::{Json, Object};
+use crate::json::{Json, Object, python_float};
 use crate::order::{ExecutionType, OrderType};
 use crate::rules::{Era, Rules, UnknownPairs};
 
@@ -330,7 +330,7 @@ fn python_scalar(value: &Json) -> Option<String> {
         Json::Bool(true) => "True".to_owned(),
         Json::Bool(false) => "False".to_owned(),
         Json::Number(token) if value.python_type() == "float" => {
-            validate::python_repr(token.parse().unwrap_or(f64::NAN))
+            python_float(token.parse().unwrap_or(f64::NAN))
         }
         Json::Number(token) if token == "-0" => "0".to_owned(),
         Json::Number(text) | Json::String(text) => text.clone(),

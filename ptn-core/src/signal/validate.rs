@@ -6,7 +6,7 @@ use super::error::{Frame, shown};
 use super::number::Number;
 use super::parse::{Draft, SIZES, missing};
 use super::{SignalError, SignalErrorCode as Code};
-use crate::json::{Json, Object};
+use crate::json::{self, Json, Object};
 use crate::order::{ExecutionType, OrderType, StopCondition};
 use crate::rules::Era;
 use crate::trade_pair::TradePairCatalogue;
@@ -41,7 +41,7 @@ pub(super) fn leverage_2024(
         Ok(n) => n,
         Err((_, given)) => {
             let signed = if order_type == OrderType::Short { -given.abs() } else { given };
-            return Err(out_of_range(&python_repr(signed)));
+            return Err(out_of_range(&json::python_float(signed)));
         }
     };
     if order_type == OrderType::Long && leverage.is_negative() && !leverage.is_zero() {
@@ -64,24 +64,7 @@ pub(super) fn leverage_2024(
 
 /// A number as Python prints a float, for the texts that users know.
 fn python_float(n: &Number) -> String {
-    n.as_str().parse::<f64>().map_or_else(|_| n.to_string(), python_repr)
-}
-
-pub(super) fn python_repr(f: f64) -> String {
-    if f.is_nan() {
-        return "nan".to_owned();
-    }
-    let text = format!("{f:?}");
-    match text.split_once('e') {
-        Some((digits, power)) => {
-            let (sign, power) = match power.strip_prefix('-') {
-                Some(rest) => ('-', rest),
-                None => ('+', power),
-            };
-            format!("{digits}e{sign}{power:0>2}")
-        }
-        None => text,
-    }
+    n.as_str().parse::<f64>().map_or_else(|_| n.to_string(), json::python_float)
 }
 
 /// 2025 and 2026: prices, then sizes, then sign and FLAT, then trailing stop, then brackets.
