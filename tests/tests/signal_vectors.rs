@@ -201,6 +201,10 @@ fn fields_of_later_rules_are_unknown_fields() {
         br#"{"trade_pair":"BTCUSD","order_type":"LONG","leverage":0.1,"stop_price":"at noon"}"#;
     let wire = Signal::from_json(body, &rules).unwrap().to_wire().to_string();
     assert!(wire.ends_with(r#""stop_price":"at noon"}"#), "{wire}");
+    // The trailing stop of 2026 would take the stop loss's place.
+    let body = br#"{"trade_pair":"BTCUSD","order_type":"LONG","value":1,"execution_type":"LIMIT","limit_price":100,"stop_loss":200,"trailing_stop":{"trailing_value":5}}"#;
+    let error = Signal::from_json(body, &rules).unwrap_err();
+    assert_eq!(error.code().as_str(), "price_relation");
 }
 
 #[test]

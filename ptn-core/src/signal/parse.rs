@@ -111,13 +111,15 @@ pub(super) fn from_object(mut object: Object, rules: &Rules) -> Result<Signal, S
                 }
             }
             let not_null = |v: Option<&Json>| v.filter(|v| **v != Json::Null).cloned();
+            // Before 2026 these are unknown fields, which change nothing.
+            let stops = (rules.era == Era::Y2026).then_some(&object);
             Draft {
                 era: rules.era,
                 order_type,
                 execution_type,
                 numbers,
-                stop_condition: not_null(object.get("stop_condition")),
-                trailing_stop: not_null(object.get("trailing_stop")),
+                stop_condition: not_null(stops.and_then(|o| o.get("stop_condition"))),
+                trailing_stop: not_null(stops.and_then(|o| o.get("trailing_stop"))),
                 bracket_orders: not_null(object.get("bracket_orders")),
             }
         }
@@ -179,15 +181,17 @@ fn body(
             body.set(field, value);
         }
     }
-    let known =
-        ["order_type", "execution_type", "stop_condition", "trailing_stop", "bracket_orders"];
-    if rules.era == Era::Y2024 {
-        rest.remove("leverage");
-        rest.remove("order_type");
-    } else {
-        for field in known.iter().chain(&SIZES).chain(prices(rules.era)) {
-            rest.remove(field);
+    let known: &[&str] = match rules.era {
+        Era::Y2024 => &["leverage", "order_type"],
+        Era::Y2025 => &["order_type", "execution_type", "bracket_orders"],
+        Era::Y2026 => {
+            &["order_type", "execution_type", "stop_condition", "trailing_stop", "bracket_orders"]
         }
+    };
+    let numbers: &[&[&str]] =
+        if rules.era == Era::Y2024 { &[] } else { &[&SIZES, prices(rules.era)] };
+    for field in known.iter().chain(numbers.iter().copied().flatten()) {
+        rest.remove(field);
     }
     for (key, value) in rest.iter() {
         if body.get(key).is_none() {
