@@ -156,6 +156,19 @@ impl Signal {
         }
     }
 
+    /// Whether a validator that was sent it twice acts once, provided that it recognises order
+    /// uuids. Cancelling and closing twice is closing once; but an edit may carry any uuid again,
+    /// so a bracket that it creates would be created twice.
+    pub fn may_repeat(&self) -> bool {
+        if self.execution_type() != ExecutionType::LimitEdit {
+            return true;
+        }
+        let Some(Json::Array(entries)) = self.body.get("bracket_orders") else { return true };
+        entries.iter().all(|entry| {
+            entry.as_object().and_then(|o| o.get("order_uuid")).is_some_and(|id| *id != Json::Null)
+        })
+    }
+
     /// What goes on the wire under `signal`.
     pub fn to_wire(&self) -> Json {
         let mut body = self.body.clone();

@@ -225,6 +225,28 @@ async fn a_refusal_after_a_lost_answer_proves_nothing_unless_it_judges_the_order
     }
 }
 
+/// Validators let an edit use a uuid again, so they would create the bracket a second time.
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_creates_a_bracket_is_not_repeated_after_a_lost_answer() {
+    let edit = |entry: &str| {
+        format!(
+            r#"{{"trade_pair":"BTCUSDC","order_type":"FLAT","execution_type":"LIMIT_EDIT","bracket_orders":[{{"order_uuid":"b1","stop_loss":2}},{entry}]}}"#
+        )
+    };
+    for (entry, state, times) in [
+        (r#"{"stop_loss":1}"#, DeliveryState::Unknown, 1),
+        (r#"{"order_uuid":null,"stop_loss":1}"#, DeliveryState::Unknown, 1),
+        (r#"{"order_uuid":"b2","stop_loss":1}"#, DeliveryState::Accepted, 2),
+    ] {
+        let lost = ScriptedTransport::new(script(&[("v1", &[Answer::Lost])]), false);
+        let bench = Bench::new(Era::Y2026, vec![validator("v1", 0.9)], lost, |_| {});
+        let signal = bench.raw(&edit(entry));
+        let stored = bench.engine.submit(&signal).await.unwrap().finished().await.unwrap();
+        assert_eq!(stored.validators["v1"].state, state, "{entry}");
+        assert_eq!(bench.transport.uuids("v1").len(), times, "{entry}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_honoured_within_reason() {
     for (asked, waited) in [(0, 5), (40, 40), (1_000_000_000_000, 300)] {

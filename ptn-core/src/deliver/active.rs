@@ -9,6 +9,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 use tokio::time::Instant;
 
 use super::engine::Shared;
+use super::policy::DeliveryPolicy;
 use crate::record::{Progress, ValidatorRecord};
 use crate::signal::OrderUuid;
 use crate::store::{Lease, StoreError, UnixMs};
@@ -41,6 +42,7 @@ pub(super) struct Active {
     order: OnceLock<OutboundOrder>,
     pub(super) pair: Option<TradePairId>,
     pub(super) reduces: bool,
+    may_repeat: bool,
     age: Age,
     max_age: Option<Duration>,
     /// An earlier run may have sent it without a word in the store.
@@ -66,6 +68,7 @@ impl Active {
             order: OnceLock::new(),
             pair: signal.queue(),
             reduces: signal.only_reduces(),
+            may_repeat: signal.may_repeat(),
             age,
             max_age,
             resumed,
@@ -83,6 +86,11 @@ impl Active {
 
     pub(super) fn id(&self) -> &OrderUuid {
         self.lease.stored.signal.id()
+    }
+
+    /// Whether a repeat of this very signal is recognised, or changes nothing.
+    pub(super) fn repeats_are_safe(&self, policy: &DeliveryPolicy) -> bool {
+        policy.recognises_repeats && self.may_repeat
     }
 
     pub(super) fn age(&self, now: Instant) -> Duration {

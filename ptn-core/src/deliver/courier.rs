@@ -308,14 +308,15 @@ impl Courier {
 
 /// Whether a job is decided without sending anything more.
 fn decided_unsent(shared: &Shared, job: &Job, now: Instant, listed: bool) -> Option<Unsent> {
-    let hold = !shared.policy.recognises_repeats && shared.policy.on_unknown == OnUnknown::Hold;
+    let hold =
+        !job.active.repeats_are_safe(&shared.policy) && shared.policy.on_unknown == OnUnknown::Hold;
     let unsent = |state, code, message: &str| {
         let state = if job.record.maybe_sent { DeliveryState::Unknown } else { state };
         Some(Unsent { state, code, message: message.to_owned() })
     };
     // Without attempts of its own it was retried deliberately: someone has looked.
     if job.record.maybe_sent && job.record.attempts > 0 && hold {
-        let message = "an earlier run was interrupted while it sent this order; it is not repeated because validators under these rules cannot recognise a repeat: check the position";
+        let message = "an earlier run was interrupted while it sent this order; it is not repeated because validators cannot recognise a repeat of it: check the position";
         return unsent(DeliveryState::Unknown, "interrupted", message);
     }
     if job.active.cancelled.load(Ordering::Acquire) {
@@ -376,7 +377,7 @@ impl Attempt {
         let lease = &self.active.lease;
         let begin = Progress::Begin { hotkeys: vec![self.validator.hotkey.clone()] };
         let pair = self.active.pair.clone();
-        let (result, took) = if shared.policy.recognises_repeats {
+        let (result, took) = if self.active.repeats_are_safe(&shared.policy) {
             // A repeat would be recognised, so the first byte does not wait for the disk.
             let announced = async {
                 if let Err(e) = shared.store.record(lease, begin).await {
@@ -476,7 +477,8 @@ impl Attempt {
             // Whoever judges the order itself would have recognised an earlier copy of it. Another
             // refusal says nothing about the attempt whose answer was lost.
             Verdict::FinalOrder
-                if policy.recognises_repeats && result.as_ref().is_ok_and(|r| r.status == 200) =>
+                if self.active.repeats_are_safe(policy)
+                    && result.as_ref().is_ok_and(|r| r.status == 200) =>
             {
                 r.state = DeliveryState::Rejected;
             }
@@ -491,7 +493,7 @@ impl Attempt {
             Verdict::MaybeSent => {
                 r.maybe_sent = true;
                 let may_repeat =
-                    policy.recognises_repeats || policy.on_unknown == OnUnknown::Resend;
+                    self.active.repeats_are_safe(policy) || policy.on_unknown == OnUnknown::Resend;
                 if may_repeat && judged.code == "connection_lost" && !self.quick_used {
                     retry_in(&mut r, Duration::ZERO);
                 } else if may_repeat && tries_left {
