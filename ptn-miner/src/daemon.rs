@@ -13,6 +13,7 @@ use ptn_core::store::fs::{FsOptions, FsStore};
 use ptn_core::store::{SignalStore, StoreError};
 use ptn_core::transport::HttpTransport;
 use ptn_core::transport::http::HttpOptions;
+use ptn_core::transport::nonce;
 use ptn_server::{App, ServerError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -117,6 +118,10 @@ pub async fn run(
     }
     let options = FsOptions::new(Arc::clone(&config.rules));
     let store = Arc::new(FsStore::open_owner(&config.data_dir, options)?);
+    let nonces = config.data_dir.join(".ptn/nonce");
+    if let Err(error) = nonce::keep(&nonces) {
+        tracing::warn!(file = %nonces.display(), %error, "the last nonce cannot be kept for the next run");
+    }
     let monitor_listener = listen(config.monitor, "--axon.port").await?;
     let server_address = config.server.as_ref().map(|(address, _)| *address);
     let server_listener = listen(server_address, "--server.listen").await?;

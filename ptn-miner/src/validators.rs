@@ -100,13 +100,17 @@ pub(crate) async fn follow(
     let stamp =
         |path: &Path| std::fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
     let mut seen = stamp(&path);
+    let mut last = seen;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(Duration::from_secs(2)) => {}
         }
         let now = stamp(&path);
-        if now == seen {
+        // A file that is being written can read as a shorter list, and who is missing from it
+        // loses what waits for him: it counts once it has not changed between two looks.
+        let settled = std::mem::replace(&mut last, now) == now;
+        if now == seen || !settled {
             continue;
         }
         seen = now;
@@ -117,5 +121,41 @@ pub(crate) async fn follow(
             }
             Err(e) => tracing::warn!("the old list of validators stays in use: {e}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ptn_core::directory::ValidatorDirectory as _;
+
+    use super::*;
+
+    fn entry(hotkey: &str) -> String {
+        format!("[[validator]]\nhotkey = \"{hotkey}\"\nip = \"192.0.2.1\"\nport = 8091\n")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_in_the_making_is_not_taken() {
+        let both = [
+            "5FeNwZ5oAqcJMitNqGx71vxGRWJhsdTqxFGVwPRfg8h2UZmo",
+            "5HUGc9tvc9kxrhGdc3rz36dBAEvoqSbJMcGQSTsZSt1F1TkJ",
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("validators.toml");
+        std::fs::write(&path, both.map(entry).concat()).unwrap();
+        let directory = Arc::new(StaticDirectory::new(read(&path).unwrap()));
+        let mut lists = directory.watch();
+        let task =
+            tokio::spawn(follow(path.clone(), Arc::clone(&directory), CancellationToken::new()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Cut at an entry, as an editor that writes in pieces leaves it for a moment.
+        std::fs::write(&path, entry(both[0])).unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        std::fs::write(&path, both.map(entry).concat() + "v_trust = 0.5\n").unwrap();
+        lists.changed().await.unwrap();
+        let trust: Vec<f64> = lists.borrow_and_update().iter().map(|v| v.v_trust).collect();
+        assert_eq!(trust.len(), 2);
+        assert!(trust.contains(&0.5), "{trust:?}");
+        task.abort();
     }
 }
