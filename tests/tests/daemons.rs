@@ -64,7 +64,7 @@ async fn an_encrypted_hotkey_is_opened_with_its_password_and_named_without_it() 
     let password = Password::new("correct horse").unwrap();
     place.save_hotkey(&key, Some(&password), Replace::WithBackup).unwrap();
 
-    let mut locked = home.miner(MINER, &[]);
+    let locked = home.miner(MINER, &[]);
     let (status, log) = locked.end().await;
     assert_eq!(status.code(), Some(2), "{log}");
     for part in ["encrypted", "--password-file", "PTN_WALLET_PASSWORD", "BT_PW_"] {
