@@ -15,7 +15,7 @@ use crate::commands::doctor::DoctorArgs;
 use crate::commands::listen::ListenArgs;
 use crate::commands::send::SendArgs;
 use crate::commands::trigger::TriggerArgs;
-use crate::commands::{config, signals};
+use crate::commands::{config, signals, wallet};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -55,6 +55,7 @@ pub fn command() -> Command {
             "Sends a sample of an execution type, or prints the TradingView alert for it",
         ))
         .subcommand(signals::command(settings))
+        .subcommand(wallet::command(settings))
         .subcommand(listen())
         .subcommand(doctor())
         .subcommand(config::command(settings))
@@ -118,7 +119,7 @@ fn settings(command: Command, list: &[&'static [Setting]]) -> Command {
     with_flags(command.next_help_heading("Settings, also in ptn.toml and the environment"), list)
 }
 
-/// Every flag also as btcli writes it, with underscores.
+/// Every flag and sub-command also as btcli writes it, with underscores.
 fn snake_case(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let Some(long) = arg.get_long().filter(|l| l.contains('-')) else { return arg };
@@ -127,7 +128,13 @@ fn snake_case(command: Command) -> Command {
         if known { arg } else { arg.alias(snake) }
     });
     let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    names.into_iter().fold(command, |c, name| c.mut_subcommand(name, snake_case))
+    names.into_iter().fold(command, |command, name| {
+        let snake = name.replace('-', "_");
+        command.mut_subcommand(&name, |sub| {
+            let sub = snake_case(sub);
+            if snake == name { sub } else { sub.alias(snake) }
+        })
+    })
 }
 
 /// Resolves the settings of a command, and logs when they ask for it.

@@ -1,19 +1,19 @@
 //! Connects the parts and runs them until the stop.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ptn_core::deliver::{Engine, EngineError, Select};
 use ptn_core::directory::{StaticDirectory, Validator};
 use ptn_core::ops::config::ConfigError;
 use ptn_core::ops::process;
-use ptn_core::sign::{Hotkey, HotkeyError, Signer as _};
+use ptn_core::sign::Signer as _;
 use ptn_core::store::fs::{FsOptions, FsStore};
 use ptn_core::store::{SignalStore, StoreError};
 use ptn_core::transport::HttpTransport;
 use ptn_core::transport::http::HttpOptions;
 use ptn_core::transport::nonce;
+use ptn_core::wallet::{self, WalletError};
 use ptn_server::{App, ServerError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,13 +29,8 @@ pub enum MinerError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The hotkey's file.
-    #[error("{}", hotkey_text(path, error))]
-    Hotkey {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it; the text above says all of it.
-        error: HotkeyError,
-    },
+    #[error("{0} (named by --wallet.path, --wallet.name and --wallet.hotkey)")]
+    Hotkey(#[from] WalletError),
     /// The spool.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -70,19 +65,6 @@ impl MinerError {
     }
 }
 
-fn hotkey_text(path: &Path, error: &HotkeyError) -> String {
-    let file = path.display();
-    let what = match error {
-        HotkeyError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            format!("there is no hotkey file {file}")
-        }
-        // It names the file itself.
-        HotkeyError::Read { .. } => error.to_string(),
-        _ => format!("{file}: {error}"),
-    };
-    format!("{what} (named by --wallet.path, --wallet.name and --wallet.hotkey)")
-}
-
 /// What runs, once everything is up.
 #[derive(Debug, Clone)]
 pub struct Started {
@@ -105,9 +87,9 @@ pub async fn run(
     stop: CancellationToken,
     started: impl FnOnce(Started),
 ) -> Result<(), MinerError> {
-    let hotkey = Hotkey::from_keyfile(&config.hotkey_file)
-        .map_err(|error| MinerError::Hotkey { path: config.hotkey_file.clone(), error })?;
-    let hotkey = Arc::new(hotkey);
+    let (passwords, path) = (config.passwords.clone(), config.hotkey_file.clone());
+    let password = move |format| passwords.to_open(&path, format);
+    let hotkey = Arc::new(wallet::open_hotkey(&config.hotkey_file, password).await?);
     let list = validators::read(&config.validators_file)?;
     let mut policy = config.policy.clone();
     name_a_mothership(&mut policy.select, &list, config.network);

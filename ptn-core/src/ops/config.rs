@@ -62,6 +62,18 @@ pub enum Origin {
     Flag(&'static str),
 }
 
+impl Origin {
+    /// A higher one wins.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File(_) => 1,
+            Self::Env(_) => 2,
+            Self::Flag(_) => 3,
+        }
+    }
+}
+
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -125,8 +137,10 @@ impl Settings {
             }
         }
         for s in &known {
-            if let Ok(value) = std::env::var(s.env()) {
-                values.insert(s.key, (value, Origin::Env(s.env())));
+            for name in s.bittensor_env().into_iter().map(str::to_owned).chain([s.env()]) {
+                if let Ok(value) = std::env::var(&name) {
+                    values.insert(s.key, (value, Origin::Env(name)));
+                }
             }
             if s.value.is_empty() {
                 if matches.get_flag(s.key) {
@@ -137,6 +151,11 @@ impl Settings {
             }
         }
         Ok(Self { values, known })
+    }
+
+    /// Sets a value as if its flag had been given.
+    pub fn set(&mut self, key: &'static str, value: &str, flag: &'static str) {
+        self.values.insert(key, (value.to_owned(), Origin::Flag(flag)));
     }
 
     /// Every setting with its value and origin, for `config show`.
@@ -152,6 +171,11 @@ impl Settings {
     /// Whether someone set it.
     pub fn is_set(&self, key: &str) -> bool {
         self.values.get(key).is_some_and(|(_, origin)| *origin != Origin::Default)
+    }
+
+    /// Where a value came from.
+    pub fn origin(&self, key: &str) -> &Origin {
+        self.values.get(key).map_or(&Origin::Default, |(_, origin)| origin)
     }
 
     /// An error about a setting's value.
