@@ -16,10 +16,12 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 
 use super::account::{self, Balance, RegistrationTerms};
+use super::call::Call;
 use super::error::ChainError;
 use super::link::{At, Limits, Link, Traffic};
 use super::metagraph::{self, Metagraph};
 use super::network::{Network, check_endpoint, hash_text, parse_hash};
+use super::units::Rao;
 use crate::sign::ss58;
 use crate::store::UnixMs;
 
@@ -247,6 +249,32 @@ impl ChainClient {
     /// When there is no such subnet, no node answers usably, or the runtime lacks something.
     pub async fn registration_terms(&self, netuid: u16) -> Result<RegistrationTerms, ChainError> {
         self.read(async |at: At| account::terms(&at, netuid).await).await
+    }
+
+    /// The call that registers a hotkey for at most `limit`, and the terms of the moment. Where the
+    /// runtime can, it enforces the limit itself (`register_limit`); otherwise the price is compared
+    /// here, which is only a best effort: it may rise until the call is in a block.
+    ///
+    /// # Errors
+    /// When the price is above the limit now, there is no such subnet, the hotkey is no address, no
+    /// node answers usably, or the runtime lacks something.
+    pub async fn registration_call(
+        &self,
+        netuid: u16,
+        hotkey: &str,
+        limit: Rao,
+    ) -> Result<(Call, RegistrationTerms), ChainError> {
+        account::account(hotkey)?;
+        let terms = self.registration_terms(netuid).await?;
+        if terms.price > limit {
+            return Err(ChainError::PriceAboveLimit { price: terms.price, limit });
+        }
+        let call = if terms.limit_available {
+            Call::register_limit(netuid, hotkey, limit)?
+        } else {
+            Call::burned_register(netuid, hotkey)?
+        };
+        Ok((call, terms))
     }
 
     /// Whether a subnet takes weights only as commitments that are revealed later.

@@ -164,11 +164,11 @@ pub enum ChainError {
     Signing(#[from] SignError),
     /// The price is above the caller's limit.
     #[error(
-        "registration costs {burn} TAO now, more than the limit of {limit} TAO; nothing was signed"
+        "registration costs {price} TAO now, more than the limit of {limit} TAO; nothing was signed"
     )]
     PriceAboveLimit {
         /// The price now.
-        burn: Rao,
+        price: Rao,
         /// The limit.
         limit: Rao,
     },
