@@ -20,7 +20,7 @@ use super::call::Call;
 use super::error::ChainError;
 use super::link::{At, Limits, Link, Traffic};
 use super::metagraph::{self, Metagraph};
-use super::network::{Network, check_endpoint, hash_text, parse_hash};
+use super::network::{Network, check_endpoint, hash_text, is_exposed, parse_hash, shown};
 use super::units::Rao;
 use crate::sign::ss58;
 use crate::store::UnixMs;
@@ -153,6 +153,14 @@ pub struct NodeInfo {
 impl ChainClient {
     /// A client that connects when it is first asked.
     pub fn new(options: ChainOptions) -> Self {
+        for endpoint in &options.endpoints {
+            if is_exposed(endpoint) {
+                tracing::warn!(
+                    endpoint = shown(endpoint),
+                    "this connection is not encrypted: whoever is on the way can change the answers"
+                );
+            }
+        }
         let current = Mutex::new(Current::default());
         Self { inner: Arc::new(Inner { options, current, seen: AtomicU64::new(0) }) }
     }
@@ -324,7 +332,10 @@ impl ChainClient {
         let mut faults: Vec<ChainError> = Vec::new();
         // An old connection may have died meanwhile: that is no fault of its node yet.
         let mut counted = 0;
-        while counted < endpoints {
+        for _ in 0..=2 * endpoints {
+            if counted == endpoints {
+                break;
+            }
             let (link, reused) = match self.link().await {
                 Ok(link) => link,
                 Err(e) if e.is_fault_of_endpoint() => {
@@ -376,7 +387,7 @@ impl ChainClient {
             ping: options.ping_interval,
         };
         let link = Arc::new(Link::open(endpoint, limits, options.expected_genesis).await?);
-        tracing::debug!(endpoint, "connected to the chain");
+        tracing::debug!(endpoint = %link.endpoint, "connected to the chain");
         current.link = Some(Arc::clone(&link));
         Ok((link, false))
     }

@@ -14,7 +14,7 @@ use subxt::utils::H256;
 
 use super::error::ChainError;
 use super::link::At;
-use super::network::hash_text;
+use super::network::{hash_text, words};
 use super::refusal::DispatchFailure;
 use super::shape::StorageShape;
 
@@ -101,7 +101,7 @@ fn failure(
         match owner.error_variant_by_index(number) {
             Some(variant) => {
                 name.clone_from(&variant.name);
-                docs = variant.docs.join(" ").trim().to_owned();
+                docs = words(variant.docs.join(" ").trim());
             }
             None => name = format!("error {number}"),
         }

@@ -242,7 +242,8 @@ impl Progress {
         self.sent.until
     }
 
-    /// The next step; `None` after the last one ([`Step::Final`] or an error).
+    /// The next step; `None` after the last one ([`Step::Final`] or an error). Dropping the future
+    /// may lose a step on the way, never the end.
     ///
     /// # Errors
     /// When it failed in a final block, was dropped or expired, or its fate stays unknown.
