@@ -9,6 +9,7 @@ use ptn_core::deliver::{DeliveryPolicy, OnUnknown, Select};
 use ptn_core::ops::config::{ConfigError, Settings, expand_home, parse_duration};
 use ptn_core::order::ExecutionType;
 use ptn_core::rules::Rules;
+use ptn_core::transport::address::AddressPolicy;
 use ptn_server::ServerConfig;
 
 /// Where the network is.
@@ -20,6 +21,16 @@ pub enum Network {
     Test,
     /// A network of one's own on this machine.
     Local,
+}
+
+impl Network {
+    /// The addresses that may be called there.
+    pub const fn addresses(self) -> AddressPolicy {
+        match self {
+            Self::Finney | Self::Test => AddressPolicy::Public,
+            Self::Local => AddressPolicy::AllowPrivate,
+        }
+    }
 }
 
 /// Everything that a miner needs to run.

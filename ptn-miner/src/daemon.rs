@@ -1,6 +1,7 @@
 //! Connects the parts and runs them until the stop.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ptn_core::deliver::{Engine, EngineError, Select};
@@ -11,8 +12,8 @@ use ptn_core::sign::{Hotkey, HotkeyError, Signer as _};
 use ptn_core::store::fs::{FsOptions, FsStore};
 use ptn_core::store::{SignalStore, StoreError};
 use ptn_core::transport::HttpTransport;
-use ptn_core::transport::address::AddressPolicy;
 use ptn_core::transport::http::HttpOptions;
+use ptn_core::transport::nonce;
 use ptn_server::{App, ServerError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,8 +29,13 @@ pub enum MinerError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The hotkey's file.
-    #[error(transparent)]
-    Hotkey(#[from] HotkeyError),
+    #[error("{}", hotkey_text(path, error))]
+    Hotkey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; the text above says all of it.
+        error: HotkeyError,
+    },
     /// The spool.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,11 +63,24 @@ impl MinerError {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Hotkey(_) => process::USAGE,
+            Self::Config(_) | Self::Hotkey { .. } => process::USAGE,
             Self::Store(StoreError::Locked { .. }) => process::UNAVAILABLE,
             _ => process::FAILED,
         }
     }
+}
+
+fn hotkey_text(path: &Path, error: &HotkeyError) -> String {
+    let file = path.display();
+    let what = match error {
+        HotkeyError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            format!("there is no hotkey file {file}")
+        }
+        // It names the file itself.
+        HotkeyError::Read { .. } => error.to_string(),
+        _ => format!("{file}: {error}"),
+    };
+    format!("{what} (named by --wallet.path, --wallet.name and --wallet.hotkey)")
 }
 
 /// What runs, once everything is up.
@@ -86,12 +105,23 @@ pub async fn run(
     stop: CancellationToken,
     started: impl FnOnce(Started),
 ) -> Result<(), MinerError> {
-    let hotkey = Arc::new(Hotkey::from_keyfile(&config.hotkey_file)?);
+    let hotkey = Hotkey::from_keyfile(&config.hotkey_file)
+        .map_err(|error| MinerError::Hotkey { path: config.hotkey_file.clone(), error })?;
+    let hotkey = Arc::new(hotkey);
     let list = validators::read(&config.validators_file)?;
     let mut policy = config.policy.clone();
     name_a_mothership(&mut policy.select, &list, config.network);
+    let mut doubts = validators::never_called(&list, config.network.addresses());
+    doubts.extend(validators::lacks_mothership(&list, &policy.select));
+    for doubt in doubts {
+        tracing::warn!("{}: {doubt}", config.validators_file.display());
+    }
     let options = FsOptions::new(Arc::clone(&config.rules));
     let store = Arc::new(FsStore::open_owner(&config.data_dir, options)?);
+    let nonces = config.data_dir.join(".ptn/nonce");
+    if let Err(error) = nonce::keep(&nonces) {
+        tracing::warn!(file = %nonces.display(), %error, "the last nonce cannot be kept for the next run");
+    }
     let monitor_listener = listen(config.monitor, "--axon.port").await?;
     let server_address = config.server.as_ref().map(|(address, _)| *address);
     let server_listener = listen(server_address, "--server.listen").await?;
@@ -163,9 +193,7 @@ async fn listen(
 
 fn http_options(config: &MinerConfig) -> HttpOptions {
     let mut options = HttpOptions::default();
-    if config.network == Network::Local {
-        options.policy = AddressPolicy::AllowPrivate;
-    }
+    options.policy = config.network.addresses();
     if !config.policy.recognises_repeats {
         // A kept connection can end while the order is on it, and then nobody knows.
         options.reuse_idle = std::time::Duration::ZERO;

@@ -83,7 +83,9 @@ pub fn with_flags(mut command: Command, list: &[&'static [Setting]]) -> Command 
             Some(default) => format!("{} [default: {default}] {env}", s.help),
             None => format!("{} {env}", s.help),
         };
-        let arg = Arg::new(s.key).long(s.flag).aliases(s.aliases.iter().copied()).help(help);
+        // As argparse does it: of a repeated flag the last one counts.
+        let arg = Arg::new(s.key).long(s.flag).overrides_with(s.key);
+        let arg = arg.aliases(s.aliases.iter().copied()).help(help);
         command = command.arg(if s.value.is_empty() {
             arg.action(ArgAction::SetTrue)
         } else {
@@ -258,14 +260,29 @@ pub fn expand_home(path: &str) -> PathBuf {
 /// # Errors
 /// When it cannot be read.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path)
-        .map_err(|e| ConfigError::File { path: path.to_owned(), why: e.to_string() })
+    std::fs::read_to_string(path).map_err(|e| {
+        let why = match e.kind() {
+            std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            _ => format!("cannot be read: {e}"),
+        };
+        ConfigError::File { path: path.to_owned(), why }
+    })
+}
+
+/// What is wrong with a TOML text and where, on one line.
+pub fn toml_why(text: &str, error: &toml::de::Error) -> String {
+    let why = error.message().trim().replace('\n', "; ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    before.map_or_else(
+        || why.clone(),
+        |before| format!("line {}: {why}", before.matches('\n').count().saturating_add(1)),
+    )
 }
 
 fn read_file(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
     let bad = |why: String| ConfigError::File { path: path.to_owned(), why };
-    let table: toml::Table =
-        read_text(path)?.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+    let text = read_text(path)?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(toml_why(&text, &e)))?;
     let mut flat = Vec::new();
     flatten(&table, "", &mut flat);
     for (key, _) in &flat {
@@ -343,7 +360,8 @@ mod tests {
         let path = dir.path().join("ptn.toml");
         std::fs::write(&path, "data_dir = \"/a\"\n[rules]\nset = 2024\n").unwrap();
         let command = with_flags(Command::new("x"), &[settings::COMMON]);
-        let args = ["x", "--config", path.to_str().unwrap(), "--data-dir", "/b"];
+        let path_text = path.to_str().unwrap();
+        let args = ["x", "--config", path_text, "--data-dir", "/c", "--data-dir", "/b"];
         let matches = command.try_get_matches_from(args).unwrap();
         let settings = Settings::resolve(&[settings::COMMON], &matches).unwrap();
         assert_eq!(settings.get("data_dir"), Some("/b"));
@@ -351,5 +369,8 @@ mod tests {
         std::fs::write(&path, "[rules]\nsett = 2024\n").unwrap();
         let error = Settings::resolve(&[settings::COMMON], &matches).unwrap_err().to_string();
         assert!(error.contains("did you mean rules.set?"), "{error}");
+        std::fs::write(&path, "[rules]\nset = [\n").unwrap();
+        let error = Settings::resolve(&[settings::COMMON], &matches).unwrap_err().to_string();
+        assert!(error.contains("ptn.toml: line ") && !error.contains('\n'), "{error}");
     }
 }
