@@ -33,6 +33,10 @@ pub enum Error {
     /// The rules or the catalogue could not be read.
     #[error(transparent)]
     Rules(#[from] crate::rules::RulesError),
+    /// The chain did not answer, or said no.
+    #[cfg(feature = "chain")]
+    #[error(transparent)]
+    Chain(#[from] crate::chain::ChainError),
     /// The engine could not be built.
     #[error(transparent)]
     Engine(#[from] crate::deliver::EngineError),

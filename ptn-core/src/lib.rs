@@ -3,6 +3,8 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "exact values are compared in tests"))]
 
+#[cfg(feature = "chain")]
+pub mod chain;
 pub mod deliver;
 pub mod directory;
 pub mod error;
