@@ -15,7 +15,7 @@ use crate::commands::doctor::DoctorArgs;
 use crate::commands::listen::ListenArgs;
 use crate::commands::send::SendArgs;
 use crate::commands::trigger::TriggerArgs;
-use crate::commands::{config, signals};
+use crate::commands::{config, signals, wallet};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -55,6 +55,7 @@ pub fn command() -> Command {
             "Sends a sample of an execution type, or prints the TradingView alert for it",
         ))
         .subcommand(signals::command(settings))
+        .subcommand(wallet::command(settings))
         .subcommand(listen())
         .subcommand(doctor())
         .subcommand(config::command(settings))

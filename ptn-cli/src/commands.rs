@@ -11,3 +11,4 @@ pub mod signals;
 pub mod spool;
 pub mod target;
 pub mod trigger;
+pub mod wallet;

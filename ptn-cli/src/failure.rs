@@ -10,6 +10,7 @@ use ptn_core::ops::config::ConfigError;
 use ptn_core::ops::process;
 use ptn_core::signal::SignalError;
 use ptn_core::store::StoreError;
+use ptn_core::wallet::{KeyfileError, PhraseError, WalletError};
 use serde_json::json;
 
 use crate::output::{Output, Style};
@@ -125,6 +126,25 @@ impl From<StoreError> for Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::new(process::USAGE, "config", error.to_string())
+    }
+}
+
+impl From<WalletError> for Failure {
+    fn from(error: WalletError) -> Self {
+        let exit = match &error {
+            WalletError::Io { source, .. } if source.kind() != io::ErrorKind::NotFound => {
+                process::FAILED
+            }
+            WalletError::File { source: KeyfileError::Memory { .. }, .. } => process::FAILED,
+            _ => process::USAGE,
+        };
+        Self::new(exit, error.code(), error.to_string())
+    }
+}
+
+impl From<PhraseError> for Failure {
+    fn from(error: PhraseError) -> Self {
+        Self::new(process::USAGE, error.code(), error.to_string())
     }
 }
 

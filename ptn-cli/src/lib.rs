@@ -6,7 +6,8 @@
 //! those.
 //!
 //! What must stay true: results go to stdout and talk to stderr; with `--json` stdout holds nothing
-//! but JSON; a closed pipe is no failure; keys are never printed and never read from arguments.
+//! but JSON; a closed pipe is no failure; API keys are never printed and never read from arguments,
+//! and a wallet's secrets only where the user insists.
 
 pub mod cli;
 pub mod commands;
@@ -33,7 +34,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut Output) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     out.set_json(args.iter().skip(1).any(|a| a == "--json" || a == "--json-output"));
     let outcome = match cli::command().try_get_matches_from(&args) {
-        Ok(matches) => dispatch(&matches, out),
+        Ok(matches) => {
+            if commands::wallet::json_names_a_file(&matches) {
+                out.set_json(false);
+            }
+            dispatch(&matches, out)
+        }
         Err(e) => cli::usage(&e, out),
     };
     match outcome {
@@ -49,6 +55,7 @@ fn dispatch(matches: &ArgMatches, out: &mut Output) -> Outcome {
     match name {
         "send" => commands::send::run(matches, out),
         "trigger" => commands::trigger::run(matches, out),
+        "wallet" => commands::wallet::run(matches, out),
         "listen" => commands::listen::run(matches, out),
         "signals" => commands::signals::run(matches, out),
         "doctor" => commands::doctor::run(matches, out),

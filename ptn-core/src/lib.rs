@@ -22,5 +22,7 @@ pub mod trade_pair;
 pub mod transport;
 #[cfg(feature = "test-util")]
 pub mod validator;
+#[cfg(feature = "wallet")]
+pub mod wallet;
 
 pub use error::{Error, ErrorClass};

@@ -5,3 +5,7 @@ pub mod config;
 pub mod logging;
 pub mod process;
 pub mod settings;
+#[cfg(feature = "wallet")]
+pub mod terminal;
+#[cfg(feature = "wallet")]
+pub mod wallet;

@@ -6,6 +6,8 @@
 #[cfg(feature = "sign")]
 mod hotkey;
 #[cfg(feature = "sign")]
+pub(crate) mod keyfile;
+#[cfg(feature = "sign")]
 pub mod ss58;
 
 #[cfg(feature = "sign")]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ptn_core::deliver::{DeliveryPolicy, OnUnknown, Select};
 use ptn_core::ops::config::{ConfigError, Settings, expand_home, parse_duration};
+use ptn_core::ops::wallet;
 use ptn_core::order::ExecutionType;
 use ptn_core::rules::Rules;
 use ptn_server::ServerConfig;
@@ -33,6 +34,8 @@ pub struct MinerConfig {
     pub network: Network,
     /// The hotkey's file.
     pub hotkey_file: PathBuf,
+    /// Where its password comes from when it is encrypted.
+    pub passwords: wallet::Passwords,
     /// The list of validators.
     pub validators_file: PathBuf,
     /// How signals are delivered. A mothership policy without a hotkey takes the most trusted
@@ -55,9 +58,7 @@ impl MinerConfig {
         let rules = Arc::new(s.rules()?);
         let network = network(s)?;
         netuid(s, network)?;
-        let wallets = expand_home(s.get("wallet.path").unwrap_or("~/.bittensor/wallets"));
-        let name = file_name(s, "wallet.name")?;
-        let hotkey = file_name(s, "wallet.hotkey")?;
+        let wallet = wallet::place(s)?;
         let validators_file = s.get("validators.file").map(expand_home).ok_or_else(|| {
             ConfigError::Missing {
                 flag: "validators",
@@ -68,7 +69,8 @@ impl MinerConfig {
         Ok(Self {
             data_dir: s.data_dir(),
             network,
-            hotkey_file: wallets.join(name).join("hotkeys").join(hotkey),
+            hotkey_file: wallet.hotkey(),
+            passwords: wallet::Passwords::from_settings(s, &wallet),
             validators_file,
             policy: policy(s, &rules, network)?,
             monitor: monitor(s)?,
@@ -98,16 +100,6 @@ fn netuid(s: &Settings, network: Network) -> Result<(), ConfigError> {
             s.bad("netuid", "allowed on finney: 8 (116 and 171 are on --subtensor.network test)")
         ),
         _ => Ok(()),
-    }
-}
-
-fn file_name<'a>(s: &'a Settings, key: &'static str) -> Result<&'a str, ConfigError> {
-    match s.get(key).unwrap_or("default") {
-        "" | "." | ".." => Err(s.bad(key, "a name is expected")),
-        name if name.contains('/') => {
-            Err(s.bad(key, "a name is expected, not a path (that is --wallet.path)"))
-        }
-        name => Ok(name),
     }
 }
 

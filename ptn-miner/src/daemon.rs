@@ -7,12 +7,13 @@ use ptn_core::deliver::{Engine, EngineError, Select};
 use ptn_core::directory::{StaticDirectory, Validator};
 use ptn_core::ops::config::ConfigError;
 use ptn_core::ops::process;
-use ptn_core::sign::{Hotkey, HotkeyError, Signer as _};
+use ptn_core::sign::Signer as _;
 use ptn_core::store::fs::{FsOptions, FsStore};
 use ptn_core::store::{SignalStore, StoreError};
 use ptn_core::transport::HttpTransport;
 use ptn_core::transport::address::AddressPolicy;
 use ptn_core::transport::http::HttpOptions;
+use ptn_core::wallet::{self, WalletError};
 use ptn_server::{App, ServerError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ pub enum MinerError {
     Config(#[from] ConfigError),
     /// The hotkey's file.
     #[error(transparent)]
-    Hotkey(#[from] HotkeyError),
+    Hotkey(#[from] WalletError),
     /// The spool.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -86,7 +87,9 @@ pub async fn run(
     stop: CancellationToken,
     started: impl FnOnce(Started),
 ) -> Result<(), MinerError> {
-    let hotkey = Arc::new(Hotkey::from_keyfile(&config.hotkey_file)?);
+    let (passwords, path) = (config.passwords.clone(), config.hotkey_file.clone());
+    let password = move |format| passwords.to_open(&path, format);
+    let hotkey = Arc::new(wallet::open_hotkey(&config.hotkey_file, password).await?);
     let list = validators::read(&config.validators_file)?;
     let mut policy = config.policy.clone();
     name_a_mothership(&mut policy.select, &list, config.network);

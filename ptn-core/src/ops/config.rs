@@ -123,8 +123,10 @@ impl Settings {
             }
         }
         for s in &known {
-            if let Ok(value) = std::env::var(s.env()) {
-                values.insert(s.key, (value, Origin::Env(s.env())));
+            for name in s.bittensor_env().into_iter().map(str::to_owned).chain([s.env()]) {
+                if let Ok(value) = std::env::var(&name) {
+                    values.insert(s.key, (value, Origin::Env(name)));
+                }
             }
             if s.value.is_empty() {
                 if matches.get_flag(s.key) {
@@ -135,6 +137,11 @@ impl Settings {
             }
         }
         Ok(Self { values, known })
+    }
+
+    /// Sets a value as if its flag had been given.
+    pub fn set(&mut self, key: &'static str, value: &str, flag: &'static str) {
+        self.values.insert(key, (value.to_owned(), Origin::Flag(flag)));
     }
 
     /// Every setting with its value and origin, for `config show`.

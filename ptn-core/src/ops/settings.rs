@@ -260,30 +260,10 @@ pub const MINER: &[Setting] = &[
         Some("8"),
         "Subnet: 8, or 116 and 171 on the test network",
     ),
-    setting(
-        "wallet.path",
-        "wallet.path",
-        &["wallet-path"],
-        "DIR",
-        Some("~/.bittensor/wallets"),
-        "Folder of the wallets",
-    ),
-    setting(
-        "wallet.name",
-        "wallet.name",
-        &["wallet-name"],
-        "NAME",
-        Some("default"),
-        "Name of the wallet",
-    ),
-    setting(
-        "wallet.hotkey",
-        "wallet.hotkey",
-        &["wallet-hotkey"],
-        "NAME",
-        Some("default"),
-        "Name of the hotkey; its file is read, the coldkey never",
-    ),
+    WALLET_PATH,
+    WALLET_NAME,
+    WALLET_HOTKEY,
+    WALLET_PASSWORD_FILE,
     setting(
         "subtensor.network",
         "subtensor.network",
@@ -414,6 +394,42 @@ pub const MINER: &[Setting] = &[
     ),
 ];
 
+const WALLET_PATH: Setting = setting(
+    "wallet.path",
+    "wallet.path",
+    &["wallet-path", "wallet_path"],
+    "DIR",
+    Some("~/.bittensor/wallets"),
+    "Folder of the wallets",
+);
+const WALLET_NAME: Setting = setting(
+    "wallet.name",
+    "wallet.name",
+    &["wallet-name", "wallet_name"],
+    "NAME[/HOTKEY]",
+    Some("default"),
+    "Name of the wallet; NAME/HOTKEY names its hotkey as well",
+);
+const WALLET_HOTKEY: Setting = setting(
+    "wallet.hotkey",
+    "wallet.hotkey",
+    &["wallet-hotkey", "wallet_hotkey"],
+    "NAME",
+    Some("default"),
+    "Name of the hotkey",
+);
+const WALLET_PASSWORD_FILE: Setting = setting(
+    "wallet.password_file",
+    "password-file",
+    &["password_file", "wallet.password-file"],
+    "FILE",
+    None,
+    "File that holds the password of the key file (- is stdin)",
+);
+
+/// Which wallet, for commands about wallets; all of them are settings of the miner too.
+pub const WALLET: &[Setting] = &[WALLET_PATH, WALLET_NAME, WALLET_HOTKEY, WALLET_PASSWORD_FILE];
+
 /// Every setting, for the shared file and the reference page.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
     COMMON.iter().chain(SERVER).chain(MINER)
@@ -423,5 +439,15 @@ impl Setting {
     /// Its environment variable.
     pub fn env(&self) -> String {
         format!("PTN_{}", self.key.replace('.', "_").to_uppercase())
+    }
+
+    /// The variable that the bittensor tools read for it; ours wins.
+    pub fn bittensor_env(&self) -> Option<&'static str> {
+        match self.key {
+            "wallet.path" => Some("BT_WALLET_PATH"),
+            "wallet.name" => Some("BT_WALLET_NAME"),
+            "wallet.hotkey" => Some("BT_WALLET_HOTKEY"),
+            _ => None,
+        }
     }
 }

@@ -9,15 +9,13 @@ use std::path::{Path, PathBuf};
 
 use schnorrkel::context::SigningContext;
 use schnorrkel::{ExpansionMode, Keypair, MiniSecretKey, PublicKey, SecretKey, Signature};
-use serde::Deserialize;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
+use super::keyfile::{MAX_FILE, Members};
 use super::{SignError, Signer, ss58};
 
 /// The signing context of Substrate chains.
 const CONTEXT: &[u8] = b"substrate";
-/// Real key files are under 1 KiB.
-const MAX_FILE: u64 = 64 * 1024;
 
 /// An sr25519 hotkey. `Debug` shows the address only.
 pub struct Hotkey {
@@ -105,7 +103,7 @@ impl HotkeyError {
         }
     }
 
-    fn corrupt(reason: impl Into<String>) -> Self {
+    pub(super) fn corrupt(reason: impl Into<String>) -> Self {
         Self::Corrupt { reason: reason.into() }
     }
 }
@@ -159,63 +157,7 @@ impl Hotkey {
     /// # Errors
     /// As [`Hotkey::from_keyfile`].
     pub fn from_keyfile_json(bytes: &[u8]) -> Result<Self, HotkeyError> {
-        check_form(bytes)?;
-        let file: KeyFile = serde_json::from_slice(bytes).map_err(|e| {
-            // The parser's own text can quote what it read, which may be the secret.
-            HotkeyError::corrupt(format!(
-                "not the JSON object of a key file (line {}, column {})",
-                e.line(),
-                e.column()
-            ))
-        })?;
-        match &file.crypto_type {
-            None => {}
-            Some(n) if n.as_u64() == Some(1) => {}
-            Some(n) if n.as_u64() == Some(0) => {
-                return Err(HotkeyError::Unsupported {
-                    found: "ed25519 (cryptoType 0)".to_owned(),
-                });
-            }
-            Some(n) => return Err(HotkeyError::Unsupported { found: format!("cryptoType {n}") }),
-        }
-        let text = |value: &Option<String>| value.clone().filter(|t| !t.is_empty());
-        let by_seed = text(&file.secret_seed)
-            .map(Zeroizing::new)
-            .map(|t| Ok(Self::from_seed(*secret_bytes::<32>(&t, "secretSeed")?)))
-            .transpose()?;
-        let by_key = text(&file.private_key)
-            .map(Zeroizing::new)
-            .map(|t| Self::from_secret_key_bytes(&*secret_bytes::<64>(&t, "privateKey")?))
-            .transpose()?;
-        let stated = text(&file.ss58_address);
-        let key = match (by_seed, by_key) {
-            (Some(seed), Some(key)) if seed.address != key.address => {
-                return Err(HotkeyError::Mismatch { actual: key.address, stated: seed.address });
-            }
-            (Some(key), _) | (None, Some(key)) => key,
-            (None, None) if text(&file.secret_phrase).is_some() => {
-                return Err(HotkeyError::PhraseOnly);
-            }
-            (None, None) => {
-                return Err(match stated.or_else(|| text(&file.public_key)) {
-                    Some(address) => HotkeyError::PublicOnly { address },
-                    None => {
-                        HotkeyError::corrupt("it has no secretSeed, privateKey or secretPhrase")
-                    }
-                });
-            }
-        };
-        if let Some(stated) = stated
-            && stated != key.address
-        {
-            return Err(HotkeyError::Mismatch { actual: key.address, stated });
-        }
-        if let Some(public) = text(&file.public_key)
-            && *secret_bytes::<32>(&public, "publicKey")? != key.public_key()
-        {
-            return Err(HotkeyError::Mismatch { actual: key.address, stated: public });
-        }
-        Ok(key)
+        Members::parse(bytes)?.key(None)
     }
 
     /// ss58 address of this hotkey.
@@ -226,6 +168,25 @@ impl Hotkey {
     /// The public key.
     pub fn public_key(&self) -> [u8; 32] {
         self.pair.public.to_bytes()
+    }
+
+    /// The secret as key files hold it: scalar, then nonce.
+    #[cfg(feature = "wallet")]
+    pub(crate) fn secret_key_bytes(&self) -> Zeroizing<[u8; 64]> {
+        Zeroizing::new(self.pair.secret.to_bytes())
+    }
+
+    /// The secret as polkadot-js holds it: the scalar times 8, then the nonce.
+    #[cfg(feature = "wallet")]
+    pub(crate) fn secret_key_bytes_times_8(&self) -> Zeroizing<[u8; 64]> {
+        Zeroizing::new(self.pair.secret.to_ed25519_bytes())
+    }
+
+    /// The key of the secret as polkadot-js holds it.
+    #[cfg(feature = "wallet")]
+    pub(crate) fn from_secret_key_bytes_times_8(bytes: &[u8]) -> Result<Self, HotkeyError> {
+        let secret = SecretKey::from_ed25519_bytes(bytes).map_err(|_| HotkeyError::BadSecret)?;
+        Ok(Self::new(secret.to_keypair()))
     }
 
     /// The text of a key file of this key, as the bittensor tools read it. For throwaway keys in
@@ -278,64 +239,6 @@ pub fn verify_key(public_key: &[u8; 32], message: &[u8], signature: &[u8]) -> bo
         return false;
     };
     public.verify_simple(CONTEXT, message, &signature).is_ok()
-}
-
-#[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
-struct KeyFile {
-    #[serde(rename = "secretPhrase")]
-    secret_phrase: Option<String>,
-    #[serde(rename = "secretSeed")]
-    secret_seed: Option<String>,
-    #[serde(rename = "privateKey")]
-    private_key: Option<String>,
-    #[serde(rename = "publicKey")]
-    public_key: Option<String>,
-    #[serde(rename = "ss58Address")]
-    ss58_address: Option<String>,
-    #[serde(rename = "cryptoType")]
-    #[zeroize(skip)]
-    crypto_type: Option<serde_json::Number>,
-}
-
-/// Refuses what is recognisably something else, by what it is.
-fn check_form(bytes: &[u8]) -> Result<(), HotkeyError> {
-    for (prefix, format) in
-        [(&b"$NACL"[..], "NaCl"), (b"$ANSIBLE_VAULT", "Ansible vault"), (b"gAAAAA", "Fernet")]
-    {
-        if bytes.starts_with(prefix) {
-            return Err(HotkeyError::Encrypted { format });
-        }
-    }
-    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_FILE) {
-        return Err(HotkeyError::corrupt("it is larger than 64 KiB"));
-    }
-    let trimmed = bytes.trim_ascii();
-    if trimmed.is_empty() {
-        return Err(HotkeyError::corrupt("it is empty"));
-    }
-    if trimmed.starts_with(b"\xef\xbb\xbf") {
-        return Err(HotkeyError::corrupt("it starts with a byte order mark; save it without one"));
-    }
-    if trimmed.starts_with(b"0x") {
-        // bittensor 6 takes such a file for a public key and bittensor 11 for a secret seed.
-        return Err(HotkeyError::corrupt(
-            "it is a bare hex number, which some tools take for a public key and others for a \
-             secret seed; a hotkey file is a JSON object",
-        ));
-    }
-    Ok(())
-}
-
-/// Hex of exactly `N` bytes, with or without 0x, in either case.
-fn secret_bytes<const N: usize>(
-    text: &str,
-    field: &str,
-) -> Result<Zeroizing<[u8; N]>, HotkeyError> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    let mut bytes = Zeroizing::new([0; N]);
-    hex::decode_to_slice(digits, bytes.as_mut_slice())
-        .map_err(|_| HotkeyError::corrupt(format!("{field} is not {} hex digits", 2 * N)))?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,0 +1,80 @@
+//! Key files of the bittensor tools: reading every format, writing, recovery phrases.
+//!
+//! A wallet is a folder with a coldkey, its public file, and hotkeys ([`Place`]). A key file is
+//! opened with a password that is asked for only when the file is encrypted, and gives a [`Key`],
+//! which signs. Files of every bittensor from 6 on are read ([`keyfile`]), and what is written here
+//! is read by all of them. Where passwords come from is left to the caller; what they look like in
+//! bittensor's environment variables is in [`password`]. The chain is left to others.
+//!
+//! What must stay true:
+//! * no key file is ever replaced without a copy beside it, and none is left half written;
+//! * a secret is wiped from memory when dropped, and is in no error and no `Debug`;
+//! * the address that a file states is the address of the key that it gives;
+//! * only one password derivation runs at a time in a process: each takes 512 MiB.
+//!
+//! Everything here blocks, up to seconds for encrypted files; [`open`] and [`open_hotkey`] keep
+//! that off the async threads.
+
+mod ansible;
+mod derive;
+mod error;
+mod fernet;
+mod files;
+mod key;
+pub mod keyfile;
+mod layout;
+mod nacl;
+pub mod password;
+pub mod polkadot_js;
+
+use std::path::{Path, PathBuf};
+
+pub use error::{KeyfileError, WalletError};
+pub use files::{Replace, Saved, read_public, write};
+pub use key::{Key, PhraseError, WORD_COUNTS};
+pub use layout::{KeyState, Place, WalletState, list, split_shorthand};
+pub use password::Password;
+
+use crate::sign::Hotkey;
+
+/// Opens a key file. `password` is called with the name of the format, only when the file is
+/// encrypted. Blocks; in async code use [`open`].
+///
+/// # Errors
+/// See [`WalletError`]; the text says which file, what is wrong and what to do.
+pub fn open_blocking(
+    path: &Path,
+    password: impl FnOnce(&'static str) -> Result<Password, WalletError>,
+) -> Result<Key, WalletError> {
+    let bytes = files::read_secret(path)?;
+    let in_file = |source| WalletError::File { path: path.to_owned(), source };
+    match keyfile::encryption(&bytes) {
+        None => keyfile::open(&bytes, None).map_err(in_file),
+        Some(format) => keyfile::open(&bytes, Some(&password(format)?)).map_err(in_file),
+    }
+}
+
+/// As [`open_blocking`], on a thread where blocking is allowed.
+///
+/// # Errors
+/// As [`open_blocking`].
+pub async fn open(
+    path: impl Into<PathBuf>,
+    password: impl FnOnce(&'static str) -> Result<Password, WalletError> + Send + 'static,
+) -> Result<Key, WalletError> {
+    let path = path.into();
+    let place = path.clone();
+    let opened = tokio::task::spawn_blocking(move || open_blocking(&path, password)).await;
+    opened.unwrap_or_else(|e| Err(WalletError::io("open", &place)(std::io::Error::other(e))))
+}
+
+/// Opens a hotkey, encrypted or not, for signing.
+///
+/// # Errors
+/// As [`open_blocking`].
+pub async fn open_hotkey(
+    path: impl Into<PathBuf>,
+    password: impl FnOnce(&'static str) -> Result<Password, WalletError> + Send + 'static,
+) -> Result<Hotkey, WalletError> {
+    Ok(open(path, password).await?.into_hotkey())
+}
