@@ -15,7 +15,7 @@ use crate::commands::doctor::DoctorArgs;
 use crate::commands::listen::ListenArgs;
 use crate::commands::send::SendArgs;
 use crate::commands::trigger::TriggerArgs;
-use crate::commands::{config, signals, wallet};
+use crate::commands::{config, root, signals, subnet, wallet};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -56,6 +56,8 @@ pub fn command() -> Command {
         ))
         .subcommand(signals::command(settings))
         .subcommand(wallet::command(settings))
+        .subcommand(subnet::command(settings))
+        .subcommand(root::command(settings))
         .subcommand(listen())
         .subcommand(doctor())
         .subcommand(config::command(settings))

@@ -6,6 +6,7 @@
 use std::io;
 
 use ptn_core::ErrorClass;
+use ptn_core::chain::ChainError;
 use ptn_core::ops::config::ConfigError;
 use ptn_core::ops::process;
 use ptn_core::signal::SignalError;
@@ -139,6 +140,32 @@ impl From<WalletError> for Failure {
             _ => process::USAGE,
         };
         Self::new(exit, error.code(), error.to_string())
+    }
+}
+
+impl From<ChainError> for Failure {
+    fn from(error: ChainError) -> Self {
+        use ChainError as E;
+        let exit = match (&error, error.class()) {
+            (
+                E::Connect { .. }
+                | E::Lost { .. }
+                | E::Timeout { .. }
+                | E::BadAnswer { .. }
+                | E::NodeRefused { .. }
+                | E::Behind { .. }
+                | E::Unreachable { .. },
+                _,
+            ) => process::UNREACHABLE,
+            (E::WrongGenesis { .. }, _) | (_, ErrorClass::Input) => process::USAGE,
+            (E::PriceAboveLimit { .. }, _) | (_, ErrorClass::Rejected) => process::REFUSED,
+            // Waiting does not help against these.
+            (E::MissingShape { .. } | E::Extension { .. }, _) => process::FAILED,
+            (_, ErrorClass::Unavailable) => process::UNAVAILABLE,
+            (_, ErrorClass::Uncertain) => process::UNKNOWN,
+            _ => process::FAILED,
+        };
+        Self::new(exit, error.code(), error.to_string()).hint(error.hint())
     }
 }
 

@@ -14,6 +14,7 @@ pub mod commands;
 pub mod failure;
 pub mod http;
 pub mod output;
+pub mod table;
 pub mod text;
 pub mod view;
 
@@ -56,6 +57,8 @@ fn dispatch(matches: &ArgMatches, out: &mut Output) -> Outcome {
         "send" => commands::send::run(matches, out),
         "trigger" => commands::trigger::run(matches, out),
         "wallet" => commands::wallet::run(matches, out),
+        "subnet" => commands::subnet::run(matches, out),
+        "root" => commands::root::run(matches, out),
         "listen" => commands::listen::run(matches, out),
         "signals" => commands::signals::run(matches, out),
         "doctor" => commands::doctor::run(matches, out),

@@ -184,6 +184,11 @@ impl Output {
         flow(self.talk_width, text, column)
     }
 
+    /// Columns of the terminal behind stdout; absent when it is none.
+    pub fn width(&self) -> Option<usize> {
+        self.width
+    }
+
     /// Draws a block of lines over the block that was drawn before. Only where [`Self::is_live`].
     ///
     /// # Errors
