@@ -77,20 +77,25 @@ impl Failure {
         Self::new(process::FAILED, "output", format!("stdout cannot be written: {error}"))
     }
 
+    /// For programs: `{code, message}`, with `hint` and `field` where there are any.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let mut error = json!({"code": self.code, "message": self.message});
+        if let (Some(map), Some(hint)) = (error.as_object_mut(), &self.hint) {
+            map.insert("hint".to_owned(), hint.as_str().into());
+        }
+        if let (Some(map), Some(field)) = (error.as_object_mut(), &self.field) {
+            map.insert("field".to_owned(), field.as_str().into());
+        }
+        error
+    }
+
     /// Says it, and gives the exit code.
     pub(crate) fn say(&self, out: &mut Output) -> u8 {
         if self.quiet {
             return self.exit;
         }
         if out.is_json() {
-            let mut error = json!({"code": self.code, "message": self.message});
-            if let (Some(map), Some(hint)) = (error.as_object_mut(), &self.hint) {
-                map.insert("hint".to_owned(), hint.as_str().into());
-            }
-            if let (Some(map), Some(field)) = (error.as_object_mut(), &self.field) {
-                map.insert("field".to_owned(), field.as_str().into());
-            }
-            if let Err(e) = out.document(&json!({"error": error})) {
+            if let Err(e) = out.document(&json!({"error": self.to_json()})) {
                 out.talk(e.message);
             }
             return self.exit;

@@ -70,6 +70,13 @@ fn dispatch(matches: &ArgMatches, out: &mut Output) -> Outcome {
     }
 }
 
+/// Waits for a single thing.
+pub(crate) fn block_on_value<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::io("cannot start", "the runtime", &e))?;
+    Ok(runtime.block_on(work))
+}
+
 /// Runs a command that waits for something. One thread is enough for everything but the demo.
 pub(crate) fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -81,7 +81,11 @@ impl MinerConfig {
     }
 }
 
-fn network(s: &Settings) -> Result<Network, ConfigError> {
+/// The network that the settings name.
+///
+/// # Errors
+/// When nobody knows it.
+pub fn network(s: &Settings) -> Result<Network, ConfigError> {
     match s.get("subtensor.network") {
         None | Some("finney" | "archive") => Ok(Network::Finney),
         Some("test") => Ok(Network::Test),
@@ -103,7 +107,11 @@ fn netuid(s: &Settings, network: Network) -> Result<(), ConfigError> {
     }
 }
 
-fn policy(s: &Settings, rules: &Rules, network: Network) -> Result<DeliveryPolicy, ConfigError> {
+/// How signals are delivered: the rule set's preset, changed by the settings.
+///
+/// # Errors
+/// The first setting that is wrong.
+pub fn policy(s: &Settings, rules: &Rules, network: Network) -> Result<DeliveryPolicy, ConfigError> {
     let known = match network {
         Network::Finney => rules.mothership_mainnet.as_deref(),
         Network::Test => rules.mothership_testnet.as_deref(),

@@ -176,8 +176,9 @@ fn http_options(config: &MinerConfig) -> HttpOptions {
     options
 }
 
-/// On a network of one's own nobody has the known mothership's key.
-fn name_a_mothership(select: &mut Select, list: &[Validator], network: Network) {
+/// On a network of one's own nobody has the known mothership's key: the most trusted validator is
+/// taken as the mothership.
+pub fn name_a_mothership(select: &mut Select, list: &[Validator], network: Network) {
     let Select::Mothership(hotkey) = select else { return };
     if !hotkey.is_empty() || network != Network::Local {
         return;

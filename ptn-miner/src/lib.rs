@@ -19,7 +19,7 @@ use ptn_core::ops::config::{Settings, with_flags};
 use ptn_core::ops::settings::{COMMON, MINER, SERVER};
 use ptn_core::ops::{logging, process};
 
-pub use daemon::{MinerError, Started, run};
+pub use daemon::{MinerError, Started, name_a_mothership, run};
 
 /// The command with all its flags; for help texts, completions and man pages.
 pub fn command() -> Command {

@@ -3,7 +3,7 @@
 //! Shown are the neurons of hotkeys that are in the wallets, and in the same subnets those of other
 //! hotkeys of the same coldkeys.
 
-use clap::Args;
+use clap::{Args, Command};
 use ptn_core::chain::{Alpha, Balance, Metagraph, Neuron, Score};
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
@@ -25,6 +25,15 @@ pub(super) struct OverviewArgs {
     /// Every wallet
     #[arg(long, short, alias = "all-wallets")]
     all: bool,
+}
+
+/// The subnets may be several here.
+pub(super) fn subnets(command: Command) -> Command {
+    command.mut_arg("netuid", |arg| {
+        arg.alias("netuids")
+            .value_name("N,..")
+            .help("Only these subnets (default: every one in which a hotkey is registered)")
+    })
 }
 
 /// One neuron of one wallet.
