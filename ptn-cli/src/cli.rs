@@ -124,10 +124,11 @@ fn settings(command: Command, list: &[&'static [Setting]]) -> Command {
 /// Every flag and sub-command also as btcli writes it, with underscores.
 fn snake_case(command: Command) -> Command {
     let command = command.mut_args(|arg| {
-        let Some(long) = arg.get_long().filter(|l| l.contains('-')) else { return arg };
-        let snake = long.replace('-', "_");
-        let known = arg.get_all_aliases().unwrap_or_default().contains(&snake.as_str());
-        if known { arg } else { arg.alias(snake) }
+        let mut names: Vec<String> = arg.get_long().into_iter().map(str::to_owned).collect();
+        names.extend(arg.get_all_aliases().unwrap_or_default().into_iter().map(str::to_owned));
+        let snakes = names.iter().filter(|name| name.contains('-')).map(|n| n.replace('-', "_"));
+        let new: Vec<String> = snakes.filter(|snake| !names.contains(snake)).collect();
+        arg.aliases(new)
     });
     let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
     names.into_iter().fold(command, |command, name| {

@@ -82,11 +82,15 @@ impl Table {
             cells.chain([column.head.chars().count()]).max().unwrap_or(0)
         };
         let places = self.columns.iter().enumerate();
-        let places = places.map(|(at, c)| (c.key, Place { at, width: width(at, c), right: c.right }));
+        let places =
+            places.map(|(at, c)| (c.key, Place { at, width: width(at, c), right: c.right }));
         let (keys, others): (Vec<_>, Vec<_>) = places.partition(|(key, _)| *key);
         let keys: Vec<Place> = keys.into_iter().map(|(_, place)| place).collect();
         let size = |band: &[Place]| {
-            band.iter().map(|place| place.width + GAP.len()).sum::<usize>().saturating_sub(GAP.len())
+            band.iter()
+                .map(|place| place.width + GAP.len())
+                .sum::<usize>()
+                .saturating_sub(GAP.len())
         };
         let mut bands = vec![keys.clone()];
         for (_, place) in others {
@@ -122,8 +126,11 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let mut table =
-            Table::new(&[Column::number("UID").key(), Column::text("NAME"), Column::number("STAKE")]);
+        let mut table = Table::new(&[
+            Column::number("UID").key(),
+            Column::text("NAME"),
+            Column::number("STAKE"),
+        ]);
         table.row(["7".to_owned(), "abcdefgh".to_owned(), "1.5".to_owned()]);
         table.row(["12".to_owned(), "x".to_owned(), "10.0".to_owned()]);
         table

@@ -111,7 +111,11 @@ fn netuid(s: &Settings, network: Network) -> Result<(), ConfigError> {
 ///
 /// # Errors
 /// The first setting that is wrong.
-pub fn policy(s: &Settings, rules: &Rules, network: Network) -> Result<DeliveryPolicy, ConfigError> {
+pub fn policy(
+    s: &Settings,
+    rules: &Rules,
+    network: Network,
+) -> Result<DeliveryPolicy, ConfigError> {
     let known = match network {
         Network::Finney => rules.mothership_mainnet.as_deref(),
         Network::Test => rules.mothership_testnet.as_deref(),

@@ -19,17 +19,14 @@ pub(crate) fn command(settings: AddSettings) -> Command {
         .about("Registers a hotkey in the root (subnet 0); signed by the coldkey");
     // Whatever was given to them in the old days: the answer is the same.
     let gone = |name: &'static str| {
-        Command::new(name)
-            .about("Says what replaced root weights")
-            .disable_help_flag(true)
-            .arg(
-                Arg::new("rest")
-                    .num_args(0..)
-                    .trailing_var_arg(true)
-                    .allow_hyphen_values(true)
-                    .action(ArgAction::Append)
-                    .hide(true),
-            )
+        Command::new(name).about("Says what replaced root weights").disable_help_flag(true).arg(
+            Arg::new("rest")
+                .num_args(0..)
+                .trailing_var_arg(true)
+                .allow_hyphen_values(true)
+                .action(ArgAction::Append)
+                .hide(true),
+        )
     };
     Command::new("root")
         .about("Registers in the root subnet")

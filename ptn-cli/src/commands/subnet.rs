@@ -23,9 +23,8 @@ const EXISTENTIAL_DEPOSIT: Rao = Rao(500);
 
 /// The command and its sub-commands.
 pub(crate) fn command(settings: AddSettings) -> Command {
-    let register = register::RegisterArgs::augment_args(Command::new("register")).about(
-        "Registers a hotkey in a subnet for the price of the moment; signed by the coldkey",
-    );
+    let register = register::RegisterArgs::augment_args(Command::new("register"))
+        .about("Registers a hotkey in a subnet for the price of the moment; signed by the coldkey");
     let metagraph = Command::new("metagraph").about("Every member of a subnet");
     let validators = Command::new("validators")
         .about("Who would get a signal, and who would not, by the rule set's policy");

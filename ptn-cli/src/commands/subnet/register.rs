@@ -47,7 +47,8 @@ struct Plan {
 }
 
 pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
-    let args = RegisterArgs::from_arg_matches(matches).map_err(|e| Failure::usage(e.to_string()))?;
+    let args =
+        RegisterArgs::from_arg_matches(matches).map_err(|e| Failure::usage(e.to_string()))?;
     let settings = settings(matches, &[CHAIN, WALLET])?;
     let netuid = netuid(&settings)?;
     if netuid == 0 {
@@ -62,7 +63,7 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
         if let Some(uid) = known {
             return Registered::already(netuid, &hotkey, uid).say(out);
         }
-        let plan = plan(&chain, netuid, (hotkey, coldkey), args.max_cost).await?;
+        let plan = Box::pin(plan(&chain, netuid, (hotkey, coldkey), args.max_cost)).await?;
         let refusal = plan.refusal(args.max_cost).err();
         if args.send.dry_run {
             return dry_run(&plan, &chain, owner.place.wallet(), refusal, out);

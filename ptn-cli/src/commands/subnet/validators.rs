@@ -142,12 +142,12 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
             .hint("see --delivery.policy and --delivery.mothership; see REFUSED above"));
     }
     out.talk(format!(
-        "subnet {netuid} on {} at block {}, policy {}: {} must acknowledge, {} a copy",
+        "subnet {netuid} on {} at block {}, policy {}: required {}, copies {}",
         chain.network,
         metagraph.block,
         policy_word(&policy),
         required,
-        text::count(reached(Role::Copy), "gets").replace("getss", "get"),
+        reached(Role::Copy),
     ));
     Ok(process::OK)
 }

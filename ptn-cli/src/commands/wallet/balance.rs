@@ -44,7 +44,9 @@ pub(super) async fn run(args: &BalanceArgs, settings: &Settings, out: &mut Outpu
     if out.is_json() {
         let each: Vec<Value> = accounts.iter().zip(&balances).map(|(a, b)| entry(a, b)).collect();
         let network = chain.network.as_str();
-        out.document(&json!({"network": network, "accounts": each, "total_free_tao": total.to_string()}))?;
+        out.document(
+            &json!({"network": network, "accounts": each, "total_free_tao": total.to_string()}),
+        )?;
         return Ok(process::OK);
     }
     let mut table = Table::new(&[

@@ -70,9 +70,7 @@ pub(super) async fn run(args: &OverviewArgs, settings: &Settings, out: &mut Outp
     let only = only_hotkey(settings);
     let rows: Vec<Row<'_>> = metagraphs
         .iter()
-        .flat_map(|metagraph| {
-            wallets.iter().flat_map(move |wallet| rows(wallet, metagraph, only))
-        })
+        .flat_map(|metagraph| wallets.iter().flat_map(move |wallet| rows(wallet, metagraph, only)))
         .collect();
     if out.is_json() {
         let document = document(&wallets, &rows, &coldkeys, &balances, &chain);
@@ -118,8 +116,9 @@ fn wallets(args: &OverviewArgs, settings: &Settings) -> Result<Vec<WalletState>,
 fn chosen(settings: &Settings) -> Result<Option<Vec<u16>>, Failure> {
     let text = settings.get("netuid").filter(|_| settings.is_set("netuid"));
     let list = text.map(|text| text.split(',').map(|n| n.trim().parse()).collect());
-    list.transpose()
-        .map_err(|_| settings.bad("netuid", "numbers of subnets are expected, such as 8,116").into())
+    list.transpose().map_err(|_| {
+        settings.bad("netuid", "numbers of subnets are expected, such as 8,116").into()
+    })
 }
 
 /// The hotkey that was named, when one was.
