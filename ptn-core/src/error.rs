@@ -33,4 +33,8 @@ pub enum Error {
     /// The rules or the catalogue could not be read.
     #[error(transparent)]
     Rules(#[from] crate::rules::RulesError),
+    /// The chain did not answer, or said no.
+    #[cfg(feature = "chain")]
+    #[error(transparent)]
+    Chain(#[from] crate::chain::ChainError),
 }

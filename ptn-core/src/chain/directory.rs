@@ -79,6 +79,28 @@ impl DirectoryState {
 }
 
 /// The validators of a subnet, from the chain.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # async fn f(data_dir: &std::path::Path, store: Arc<dyn ptn_core::store::SignalStore>)
+/// # -> Result<(), ptn_core::chain::ChainError> {
+/// use ptn_core::chain::{
+///     ChainClient, ChainDirectory, ChainOptions, DirectoryOptions, MetagraphCache, Network,
+/// };
+/// use tokio_util::sync::CancellationToken;
+///
+/// let chain = ChainClient::new(ChainOptions::network(Network::Finney));
+/// let mut options = DirectoryOptions::new(8);
+/// options.cache = Some(MetagraphCache::new(data_dir, 8));
+/// let directory = Arc::new(ChainDirectory::new(chain, options));
+/// directory.open().await?; // from the chain, or from disk
+/// let stop = CancellationToken::new();
+/// let (follow, events, end) = (Arc::clone(&directory), store.events(), stop.clone());
+/// tokio::spawn(async move { follow.run(Some(events), end).await });
+/// // Engine::builder().directory(directory) ...
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ChainDirectory {
     client: ChainClient,
