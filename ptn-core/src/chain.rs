@@ -30,8 +30,8 @@ mod directory;
 mod error;
 mod link;
 mod metagraph;
-//MOCK
-//pub mod mock;
+#[cfg(feature = "test-util")]
+pub mod mock;
 mod network;
 mod refusal;
 mod shape;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use subxt::client::{OfflineClient, OfflineClientAtBlock};
-use subxt::config::substrate::{SpecVersionForRange, SubstrateConfig, SubstrateHeader};
+use subxt::config::substrate::{SpecVersionForRange, SubstrateConfig};
 use subxt::config::RpcConfigFor;
 use subxt::ext::codec::{Compact, Decode, Encode};
 use subxt::ext::frame_decode::storage::{IntoDecodableValues, IntoEncodableValues};
@@ -34,7 +34,6 @@ const METADATA_VERSION: u32 = 16;
 
 pub(super) type Config = SubstrateConfig;
 pub(super) type Methods = LegacyRpcMethods<RpcConfigFor<Config>>;
-pub(super) type Header = SubstrateHeader<H256>;
 
 /// Requests and bytes since the connection was opened (or between two moments).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -168,7 +167,8 @@ impl Link {
             .connection_timeout(limits.connect)
             .request_timeout(limits.request)
             .max_response_size(MAX_ANSWER)
-            .max_redirections(0)
+            // One attempt: a redirection would lead away from the address that was chosen.
+            .max_redirections(1)
             .enable_ws_ping(
                 PingConfig::new().ping_interval(limits.ping).inactive_limit(limits.ping * 2),
             )
