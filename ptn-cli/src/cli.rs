@@ -119,7 +119,7 @@ fn settings(command: Command, list: &[&'static [Setting]]) -> Command {
     with_flags(command.next_help_heading("Settings, also in ptn.toml and the environment"), list)
 }
 
-/// Every flag also as btcli writes it, with underscores.
+/// Every flag and sub-command also as btcli writes it, with underscores.
 fn snake_case(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let Some(long) = arg.get_long().filter(|l| l.contains('-')) else { return arg };
@@ -128,7 +128,13 @@ fn snake_case(command: Command) -> Command {
         if known { arg } else { arg.alias(snake) }
     });
     let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    names.into_iter().fold(command, |c, name| c.mut_subcommand(name, snake_case))
+    names.into_iter().fold(command, |command, name| {
+        let snake = name.replace('-', "_");
+        command.mut_subcommand(&name, |sub| {
+            let sub = snake_case(sub);
+            if snake == name { sub } else { sub.alias(snake) }
+        })
+    })
 }
 
 /// Resolves the settings of a command, and logs when they ask for it.

@@ -86,7 +86,9 @@ async fn miner(dir: &Path, server: bool) -> (tokio_util::sync::CancellationToken
     let hotkeys = dir.join("w/default/hotkeys");
     std::fs::create_dir_all(&hotkeys).unwrap();
     let key = ptn_core::sign::Hotkey::generate();
-    std::fs::write(hotkeys.join("default"), key.to_keyfile_json()).unwrap();
+    let file = hotkeys.join("default");
+    std::fs::write(&file, key.to_keyfile_json()).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::write(dir.join("empty.toml"), "").unwrap();
     let place = |name: &str| dir.join(name).display().to_string();
     let mut words: Vec<String> = vec!["ptn-miner".to_owned()];

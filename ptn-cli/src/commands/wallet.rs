@@ -15,11 +15,12 @@ mod set_default;
 
 use std::path::PathBuf;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::settings::{Setting, WALLET};
 use ptn_core::ops::wallet::{Passwords, place};
-use ptn_core::wallet::{Key, Place, Replace, Saved};
+use ptn_core::wallet::{Key, Password, Place, Replace, Saved};
 use serde_json::{Map, Value, json};
 
 use crate::Outcome;
@@ -129,12 +130,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
         return Err(faucet());
     }
     let settings = settings(matches)?;
-    let wallet = Wallet {
-        place: place(&settings)?,
-        passwords_flag: matches.value_source("wallet.password_file")
-            == Some(clap::parser::ValueSource::CommandLine),
-        settings,
-    };
+    let wallet = Wallet { place: place(&settings)?, named: Named::of(matches), settings };
     match name {
         "new-coldkey" => create::run(Which::Coldkey, &wallet, &args(matches)?, out),
         "new-hotkey" => create::run(Which::Hotkey, &wallet, &args(matches)?, out),
@@ -143,7 +139,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
         "regen-coldkeypub" => regen::public(&wallet, &args(matches)?, out),
         "list" => list::run(&wallet, out),
         "export" => export::run(&wallet, &args(matches)?, out),
-        "set-default" => set_default::run(&wallet, matches, out),
+        "set-default" => set_default::run(&wallet, matches.get_one::<String>("config"), out),
         other => Err(Failure::usage(format!("there is no command wallet {other}"))),
     }
 }
@@ -182,13 +178,35 @@ fn faucet() -> Failure {
     )
 }
 
+/// What a command line names by itself.
+#[derive(Debug, Clone, Copy)]
+struct Named {
+    wallet: bool,
+    hotkey: bool,
+    path: bool,
+    password_file: bool,
+}
+
+impl Named {
+    fn of(matches: &ArgMatches) -> Self {
+        let given = |key| matches.value_source(key) == Some(ValueSource::CommandLine);
+        let short = |key| matches.get_one::<String>(key).is_some_and(|name| name.contains('/'));
+        Self {
+            wallet: given("wallet") || given("wallet.name"),
+            hotkey: given("wallet.hotkey") || short("wallet") || short("wallet.name"),
+            path: given("wallet.path"),
+            password_file: given("wallet.password_file"),
+        }
+    }
+}
+
 /// The wallet that a command is about.
 #[derive(Debug)]
 pub(crate) struct Wallet {
     place: Place,
     settings: Settings,
-    /// Whether a password file was named in this very command.
-    passwords_flag: bool,
+    /// What was named in this very command, and not in ptn.toml or the environment.
+    named: Named,
 }
 
 impl Wallet {
@@ -203,11 +221,17 @@ impl Wallet {
         }
     }
 
-    /// Refuses to go on where a key would be replaced without being asked to.
-    fn make_way(&self, which: Which, write: &WriteArgs) -> Result<Replace, Failure> {
+    /// Refuses to go on where a key would be replaced without being asked to. `key` is the one to
+    /// be written, when it is known already: its own public file is not in its way.
+    fn make_way(
+        &self,
+        which: Which,
+        write: &WriteArgs,
+        key: Option<&[u8; 32]>,
+    ) -> Result<Replace, Failure> {
         let free = match which {
-            Which::Coldkey => self.place.check_coldkey(None),
-            Which::Hotkey => self.place.check_hotkey(None),
+            Which::Coldkey => self.place.check_coldkey(key),
+            Which::Hotkey => self.place.check_hotkey(key),
         };
         let Err(taken) = free else { return Ok(Replace::Never) };
         if !write.overwrite {
@@ -220,25 +244,27 @@ impl Wallet {
         Ok(Replace::WithBackup)
     }
 
-    /// Writes the key, asking for a password when it is to have one.
+    /// The password for a new file, when it is to have one.
+    fn password(&self, which: Which, write: &WriteArgs) -> Result<Option<Password>, Failure> {
+        let wanted = write.use_password
+            || !write.no_password && (which == Which::Coldkey || self.named.password_file);
+        Ok(match wanted {
+            true => Some(self.passwords().to_create(&self.path(which))?),
+            false => None,
+        })
+    }
+
     fn save(
         &self,
         which: Which,
         key: &Key,
-        write: &WriteArgs,
+        password: Option<&Password>,
         replace: Replace,
-    ) -> Result<(Saved, bool), Failure> {
-        let encrypted = write.use_password
-            || !write.no_password && (which == Which::Coldkey || self.passwords_flag);
-        let password = match encrypted {
-            true => Some(self.passwords().to_create(&self.path(which))?),
-            false => None,
-        };
-        let saved = match which {
-            Which::Coldkey => self.place.save_coldkey(key, password.as_ref(), replace)?,
-            Which::Hotkey => self.place.save_hotkey(key, password.as_ref(), replace)?,
-        };
-        Ok((saved, encrypted))
+    ) -> Result<Saved, Failure> {
+        Ok(match which {
+            Which::Coldkey => self.place.save_coldkey(key, password, replace)?,
+            Which::Hotkey => self.place.save_hotkey(key, password, replace)?,
+        })
     }
 
     /// The result of a command that wrote a key.
@@ -246,12 +272,12 @@ impl Wallet {
         &self,
         which: Which,
         key: &Key,
-        (saved, encrypted): (Saved, bool),
+        (saved, encrypted): (&Saved, bool),
         show_mnemonic: bool,
         out: &mut Output,
     ) -> Outcome {
         let phrase = key.phrase().filter(|_| show_mnemonic);
-        let mut result = self.document(key.address(), &saved);
+        let mut result = self.document(key.address(), saved);
         result.insert("key".to_owned(), which.word().into());
         result.insert("encrypted".to_owned(), encrypted.into());
         if which == Which::Hotkey {
@@ -264,7 +290,7 @@ impl Wallet {
             out.document(&Value::Object(result))?;
             return Ok(ptn_core::ops::process::OK);
         }
-        say_files(&saved, encrypted, out);
+        say_files(saved, encrypted, out);
         out.line(key.address())?;
         if let Some(phrase) = phrase {
             out.line(phrase)?;

@@ -1,6 +1,8 @@
 //! Runs the real binary, each time in a folder of its own.
 #![allow(dead_code, unreachable_pub, reason = "each suite uses a part")]
 
+pub mod terminal;
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

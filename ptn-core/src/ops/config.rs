@@ -62,6 +62,18 @@ pub enum Origin {
     Flag(&'static str),
 }
 
+impl Origin {
+    /// A higher one wins.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File(_) => 1,
+            Self::Env(_) => 2,
+            Self::Flag(_) => 3,
+        }
+    }
+}
+
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -157,6 +169,11 @@ impl Settings {
     /// Whether someone set it.
     pub fn is_set(&self, key: &str) -> bool {
         self.values.get(key).is_some_and(|(_, origin)| *origin != Origin::Default)
+    }
+
+    /// Where a value came from.
+    pub fn origin(&self, key: &str) -> &Origin {
+        self.values.get(key).map_or(&Origin::Default, |(_, origin)| origin)
     }
 
     /// An error about a setting's value.

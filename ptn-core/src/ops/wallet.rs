@@ -23,19 +23,22 @@ const MAX_PASSWORD_FILE: u64 = 64 * 1024;
 /// # Errors
 /// When a name cannot be used, or two hotkeys are named.
 pub fn place(s: &Settings) -> Result<Place, ConfigError> {
-    let (wallet, hotkey) = split_shorthand(s.get("wallet.name").unwrap_or("default"));
-    let set = s.get("wallet.hotkey").filter(|_| s.is_set("wallet.hotkey"));
-    let hotkey = match (hotkey, set) {
-        (Some(short), Some(set)) if short != set => {
+    let (wallet, short) = split_shorthand(s.get("wallet.name").unwrap_or("default"));
+    let set = s.get("wallet.hotkey").unwrap_or("default");
+    let rank = |key| s.origin(key).rank();
+    let hotkey = match short {
+        // The later source wins; in one source they must not contradict each other.
+        Some(short) if rank("wallet.hotkey") < rank("wallet.name") => short,
+        Some(short) if rank("wallet.hotkey") == rank("wallet.name") && short != set => {
             let why = format!("the wallet's name says hotkey {short:?}: give one of them");
             return Err(s.bad("wallet.hotkey", why));
         }
-        (short, set) => short.or(set).unwrap_or("default"),
+        _ => set,
     };
     let root = expand_home(s.get("wallet.path").unwrap_or("~/.bittensor/wallets"));
     Place::new(root, wallet, hotkey).map_err(|e| {
         let key = match &e {
-            WalletError::Name { what: "hotkey", .. } if set.is_some() => "wallet.hotkey",
+            WalletError::Name { name, .. } if name == set => "wallet.hotkey",
             _ => "wallet.name",
         };
         s.bad(key, e.to_string())

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgMatches;
 use ptn_core::json::Json;
 use ptn_core::ops::config::{Settings, expand_home};
-use ptn_core::sign::Hotkey;
+use ptn_core::ops::wallet;
 use ptn_core::store::fs::FsOptions;
 use ptn_core::store::{FsStore, SignalStore as _};
 use ptn_core::transport::address::AddressPolicy;
@@ -244,41 +244,39 @@ fn api_keys(dir: &Path, settings: &Settings, found: &mut Findings) {
 }
 
 fn hotkey(settings: &Settings, found: &mut Findings) {
-    let part = |key: &str| settings.get(key).unwrap_or("default").to_owned();
-    let root = expand_home(settings.get("wallet.path").unwrap_or("~/.bittensor/wallets"));
-    let path = root.join(part("wallet.name")).join("hotkeys").join(part("wallet.hotkey"));
+    let place = match wallet::place(settings) {
+        Ok(place) => place,
+        Err(e) => return found.fail("hotkey", e.to_string(), "correct the wallet's name"),
+    };
+    let path = place.hotkey();
     let shown = path.display();
-    if !path.exists() {
-        found.fail(
+    let state = place.hotkey_state().filter(|state| state.has_secret);
+    let Some(state) = state else {
+        return found.fail(
             "hotkey",
             format!("{shown} is not there"),
-            "name yours with --wallet.name and --wallet.hotkey (and --wallet.path)",
+            "name yours with --wallet.name and --wallet.hotkey (and --wallet.path), or make one: \
+             ptn-cli wallet new-hotkey",
         );
-        return;
-    }
-    match Hotkey::from_keyfile(&path) {
-        Err(e) => found.fail(
-            "hotkey",
-            format!("{shown}: {e}"),
-            "the miner needs an unencrypted hotkey; the coldkey is never read",
-        ),
-        Ok(key) => {
-            let metadata = fs::metadata(&path);
-            let mode = metadata.as_ref().map_or(0, |m| m.permissions().mode() & 0o777);
-            let owner = metadata.as_ref().map_or(0, |m| m.uid());
-            if mode & 0o077 != 0 {
-                found.warn(
+    };
+    let address = state.address.unwrap_or_else(|| "address unknown".to_owned());
+    match (state.problem, state.encryption) {
+        (Some(problem), _) => {
+            found.fail("hotkey", problem, "the message says what to do; the coldkey is never read");
+        }
+        (None, Some(how)) => {
+            let passwords = wallet::Passwords::from_settings(settings, &place);
+            match passwords.given(&path) {
+                Ok(Some(_)) => found.ok("hotkey", format!("{address}, encrypted ({how})")),
+                Ok(None) => found.warn(
                     "hotkey",
-                    format!(
-                        "{} can be read by others (mode {mode:03o}, uid {owner})",
-                        key.address()
-                    ),
-                    format!("chmod 600 {shown}"),
-                );
-            } else {
-                found.ok("hotkey", key.address().to_owned());
+                    format!("{address}, encrypted ({how}): ptn-miner asks for the password"),
+                    "for a service give --password-file FILE, or set PTN_WALLET_PASSWORD",
+                ),
+                Err(e) => found.fail("hotkey", e.to_string(), "correct the source of the password"),
             }
         }
+        (None, None) => found.ok("hotkey", address),
     }
 }
 

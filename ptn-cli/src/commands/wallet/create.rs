@@ -27,7 +27,8 @@ fn words(text: &str) -> Result<usize, String> {
 }
 
 pub(super) fn run(which: Which, wallet: &Wallet, args: &CreateArgs, out: &mut Output) -> Outcome {
-    let replace = wallet.make_way(which, &args.write)?;
+    let replace = wallet.make_way(which, &args.write, None)?;
+    let password = wallet.password(which, &args.write)?;
     let key = match &args.uri {
         None => Key::generate(args.n_words),
         Some(uri) => {
@@ -40,6 +41,6 @@ pub(super) fn run(which: Which, wallet: &Wallet, args: &CreateArgs, out: &mut Ou
     if args.uri.is_none() && !out.is_json() && !args.write.show_mnemonic {
         ask::show_once(&key, !args.write.yes, out)?;
     }
-    let saved = wallet.save(which, &key, &args.write, replace)?;
-    wallet.report(which, &key, saved, args.write.show_mnemonic, out)
+    let saved = wallet.save(which, &key, password.as_ref(), replace)?;
+    wallet.report(which, &key, (&saved, password.is_some()), args.write.show_mnemonic, out)
 }

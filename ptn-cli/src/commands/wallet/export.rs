@@ -38,9 +38,8 @@ pub(super) struct ExportArgs {
 }
 
 pub(super) fn run(wallet: &Wallet, args: &ExportArgs, out: &mut Output) -> Outcome {
-    let named = wallet.settings.get("wallet.name").is_some_and(|name| name.contains('/'))
-        || wallet.settings.is_set("wallet.hotkey");
-    let which = args.key.unwrap_or(if named { Which::Hotkey } else { Which::Coldkey });
+    let named = if wallet.named.hotkey { Which::Hotkey } else { Which::Coldkey };
+    let which = args.key.unwrap_or(named);
     let path = wallet.path(which);
     if args.show && !args.yes {
         ask::confirm(&format!("Show the secret of {} on this screen?", path.display()))?;

@@ -12,7 +12,7 @@ use crate::text;
 
 pub(super) fn run(wallet: &Wallet, out: &mut Output) -> Outcome {
     let root = expand_home(wallet.settings.get("wallet.path").unwrap_or("~/.bittensor/wallets"));
-    let only = wallet.settings.is_set("wallet.name").then(|| wallet.place.wallet());
+    let only = wallet.named.wallet.then(|| wallet.place.wallet());
     let mut wallets = list(&root)?;
     wallets.retain(|w| only.is_none_or(|name| w.name == name));
     if out.is_json() {

@@ -86,10 +86,11 @@ pub(super) fn run(
         }
         args.json_path = Some(file);
     }
-    let replace = wallet.make_way(which, &args.write)?;
     let key = source(&args, out)?;
-    let saved = wallet.save(which, &key, &args.write, replace)?;
-    wallet.report(which, &key, saved, args.write.show_mnemonic, out)
+    let replace = wallet.make_way(which, &args.write, Some(&key.public_key()))?;
+    let password = wallet.password(which, &args.write)?;
+    let saved = wallet.save(which, &key, password.as_ref(), replace)?;
+    wallet.report(which, &key, (&saved, password.is_some()), args.write.show_mnemonic, out)
 }
 
 fn source(args: &RegenArgs, out: &mut Output) -> Result<Key, Failure> {

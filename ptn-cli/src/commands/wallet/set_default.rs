@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
-use clap::parser::ValueSource;
 use ptn_core::ops::process;
 use ptn_core::wallet::{KeyState, list};
 use serde_json::json;
@@ -14,21 +12,18 @@ use crate::Outcome;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
 
-pub(super) fn run(wallet: &Wallet, matches: &ArgMatches, out: &mut Output) -> Outcome {
-    let given = |key: &str| matches.value_source(key) == Some(ValueSource::CommandLine);
-    let name = wallet.settings.get("wallet.name").unwrap_or_default();
-    if !given("wallet") && !given("wallet.name") {
+pub(super) fn run(wallet: &Wallet, config: Option<&String>, out: &mut Output) -> Outcome {
+    if !wallet.named.wallet {
         return Err(Failure::usage("which wallet?").hint(
             "ptn-cli wallet set-default NAME/HOTKEY; they are shown by: ptn-cli wallet list",
         ));
     }
-    let file = matches.get_one::<String>("config").map_or("ptn.toml", String::as_str);
-    let file = PathBuf::from(file);
+    let file = PathBuf::from(config.map_or("ptn.toml", String::as_str));
     let mut entries = vec![("name", wallet.place.wallet().to_owned())];
-    if name.contains('/') || given("wallet.hotkey") {
+    if wallet.named.hotkey {
         entries.push(("hotkey", wallet.place.hotkey_name().to_owned()));
     }
-    if given("wallet.path") {
+    if wallet.named.path {
         let path = wallet.settings.get("wallet.path").unwrap_or_default();
         entries.push(("path", path.to_owned()));
     }
