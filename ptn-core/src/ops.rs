@@ -1,6 +1,8 @@
 //! What the three binaries share: settings, logging, signals of the process. Not for embedders,
 //! and not a stable interface: a library does not read environment variables or install loggers.
 
+#[cfg(feature = "chain")]
+pub mod chain;
 pub mod config;
 pub mod logging;
 pub mod process;

@@ -252,26 +252,13 @@ pub const MINER: &[Setting] = &[
         None,
         "Runs the HTTP server in this process, on this address and port",
     ),
-    setting(
-        "netuid",
-        "netuid",
-        &[],
-        "N",
-        Some("8"),
-        "Subnet: 8, or 116 and 171 on the test network",
-    ),
+    NETUID,
     WALLET_PATH,
     WALLET_NAME,
     WALLET_HOTKEY,
     WALLET_PASSWORD_FILE,
-    setting(
-        "subtensor.network",
-        "subtensor.network",
-        &["network"],
-        "finney|test|local",
-        Some("finney"),
-        "Network; local allows validators on loopback and private addresses and does not pace by default",
-    ),
+    SUBTENSOR_NETWORK,
+    SUBTENSOR_CHAIN_ENDPOINT,
     setting(
         "validators.file",
         "validators",
@@ -280,22 +267,8 @@ pub const MINER: &[Setting] = &[
         None,
         "Validators to send to (TOML: [[validator]] hotkey, ip, port, v_trust, stake, wire)",
     ),
-    setting(
-        "delivery.policy",
-        "delivery.policy",
-        &[],
-        "mothership|trust|all",
-        None,
-        "Who must acknowledge a signal (default: the rule set's)",
-    ),
-    setting(
-        "delivery.mothership",
-        "delivery.mothership",
-        &[],
-        "HOTKEY",
-        None,
-        "The authoritative validator of the mothership policy (default: the network's)",
-    ),
+    DELIVERY_POLICY,
+    DELIVERY_MOTHERSHIP,
     setting(
         "delivery.pacing",
         "delivery.pacing",
@@ -393,6 +366,53 @@ pub const MINER: &[Setting] = &[
         "How long attempts under way may take after Ctrl-C",
     ),
 ];
+
+const NETUID: Setting = setting(
+    "netuid",
+    "netuid",
+    &[],
+    "N",
+    Some("8"),
+    "Subnet: 8, or 116 and 171 on the test network",
+);
+const SUBTENSOR_NETWORK: Setting = setting(
+    "subtensor.network",
+    "subtensor.network",
+    &["network"],
+    "finney|test|archive|local",
+    Some("finney"),
+    "Network; local allows validators on loopback and private addresses and does not pace by default",
+);
+const SUBTENSOR_CHAIN_ENDPOINT: Setting = setting(
+    "subtensor.chain_endpoint",
+    "subtensor.chain_endpoint",
+    &["subtensor.chain-endpoint", "chain-endpoint", "chain_endpoint", "chain"],
+    "URL,..",
+    None,
+    "Nodes of that network, ws:// or wss://, the best first (default: the network's own)",
+);
+const DELIVERY_POLICY: Setting = setting(
+    "delivery.policy",
+    "delivery.policy",
+    &[],
+    "mothership|trust|all",
+    None,
+    "Who must acknowledge a signal (default: the rule set's)",
+);
+const DELIVERY_MOTHERSHIP: Setting = setting(
+    "delivery.mothership",
+    "delivery.mothership",
+    &[],
+    "HOTKEY",
+    None,
+    "The authoritative validator of the mothership policy (default: the network's)",
+);
+
+/// Which chain and subnet, for commands about the chain; all of them are settings of the miner too.
+pub const CHAIN: &[Setting] = &[NETUID, SUBTENSOR_NETWORK, SUBTENSOR_CHAIN_ENDPOINT];
+
+/// Who gets a signal; settings of the miner too.
+pub const POLICY: &[Setting] = &[DELIVERY_POLICY, DELIVERY_MOTHERSHIP];
 
 const WALLET_PATH: Setting = setting(
     "wallet.path",

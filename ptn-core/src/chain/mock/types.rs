@@ -13,7 +13,7 @@ use frame_metadata::v16::{
     RuntimeMetadataV16, StorageEntryMetadata, StorageEntryModifier, StorageEntryType,
     StorageHasher, TransactionExtensionMetadata,
 };
-use scale_info::build::Variants;
+use scale_info::build::{Fields, Variants};
 use scale_info::{MetaType, Path, Type, TypeDef, TypeInfo, meta_type};
 use subxt::ext::codec::{Compact, Encode};
 use subxt::ext::frame_metadata::{RuntimeMetadata, RuntimeMetadataPrefixed};
@@ -215,10 +215,10 @@ impl TypeInfo for DispatchError {
             .variant("CannotLookup", |v| v.index(1))
             .variant("BadOrigin", |v| v.index(2))
             .variant("Module", |v| {
-                v.index(3).fields(scale_info::build::Fields::unnamed().field(|f| f.ty::<ModuleError>()))
+                v.index(3).fields(Fields::unnamed().field(|f| f.ty::<ModuleError>()))
             })
             .variant("Token", |v| {
-                v.index(7).fields(scale_info::build::Fields::unnamed().field(|f| f.ty::<TokenError>()))
+                v.index(7).fields(Fields::unnamed().field(|f| f.ty::<TokenError>()))
             });
         Type::builder().path(Path::new("DispatchError", "sp_runtime")).variant(variants)
     }
@@ -395,6 +395,23 @@ enum RuntimeError {
     SubtensorModule(SubtensorError),
 }
 
+/// One byte, or two: a lifetime.
+struct Era;
+
+impl TypeInfo for Era {
+    type Identity = Self;
+
+    fn type_info() -> Type {
+        let mortal = |variants: Variants, index: u8| {
+            variants.variant("Mortal", |v| {
+                v.index(index).fields(Fields::unnamed().field(|f| f.ty::<u8>()))
+            })
+        };
+        let immortal = Variants::new().variant("Immortal", |v| v.index(0));
+        Type::builder().path(Path::new("Era", "sp_runtime")).variant((1..=255).fold(immortal, mortal))
+    }
+}
+
 #[derive(TypeInfo)]
 struct Empty;
 #[derive(TypeInfo)]
@@ -497,6 +514,13 @@ fn subtensor_storage<S: Spelling>() -> Vec<StorageEntryMetadata> {
             meta_type::<AccountId32>(),
             Some(32),
         ),
+        map(
+            "IsNetworkMember",
+            &[StorageHasher::Blake2_128Concat, StorageHasher::Identity],
+            meta_type::<(AccountId32, S::Netuid)>(),
+            bool_(),
+            Some(1),
+        ),
         per_subnet::<S>("ValidatorTrust", meta_type::<Vec<S::Share>>(), 1),
         per_subnet::<S>("Burn", meta_type::<S::Tao>(), 8),
         per_subnet::<S>("CollateralLockShare", meta_type::<S::Share>(), 2),
@@ -547,7 +571,7 @@ fn extensions<S: Spelling>(demanding: bool) -> Vec<TransactionExtensionMetadata>
         ("CheckSpecVersion", empty(), meta_type::<u32>()),
         ("CheckTxVersion", empty(), meta_type::<u32>()),
         ("CheckGenesis", empty(), meta_type::<H256>()),
-        ("CheckMortality", meta_type::<subxt::utils::Era>(), meta_type::<H256>()),
+        ("CheckMortality", meta_type::<Era>(), meta_type::<H256>()),
         ("CheckNonce", meta_type::<CheckNonce>(), unit()),
         ("CheckWeight", empty(), unit()),
         ("ChargeTransactionPayment", meta_type::<ChargeTransactionPayment<S>>(), unit()),
