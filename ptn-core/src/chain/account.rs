@@ -156,7 +156,8 @@ pub(super) async fn owner_of(
     at: &At,
     hotkey: AccountId32,
 ) -> Result<Option<AccountId32>, ChainError> {
-    let owner: Option<AccountId32> = at.storage(OWNER, (hotkey,), "finding a hotkey's owner").await?;
+    let owner: Option<AccountId32> =
+        at.storage(OWNER, (hotkey,), "finding a hotkey's owner").await?;
     // The default of the entry: nobody.
     Ok(owner.filter(|owner| owner.0 != [0; 32]))
 }

@@ -117,9 +117,12 @@ impl ChainDirectory {
                 };
                 let minutes = state.age().unwrap_or_default().as_secs() / 60;
                 if let (Some(metagraph), Some(error)) = (&state.metagraph, &state.error) {
-                    tracing::warn!(block = metagraph.block, minutes,
+                    tracing::warn!(
+                        block = metagraph.block,
+                        minutes,
                         "the chain cannot be read, so the validators are those of the saved \
-                         metagraph: {error}");
+                         metagraph: {error}"
+                    );
                     self.publish(metagraph);
                 }
                 self.state.send_replace(state);
@@ -139,9 +142,14 @@ impl ChainDirectory {
             Err(e) => return Err(e),
         };
         let changed = self.publish(&metagraph);
-        tracing::debug!(block = metagraph.block, members = metagraph.neurons.len(), changed,
-            requests = metagraph.traffic.requests, bytes = metagraph.traffic.bytes_in,
-            "metagraph read");
+        tracing::debug!(
+            block = metagraph.block,
+            members = metagraph.neurons.len(),
+            changed,
+            requests = metagraph.traffic.requests,
+            bytes = metagraph.traffic.bytes_in,
+            "metagraph read"
+        );
         let metagraph = Arc::new(metagraph);
         self.save(&metagraph).await;
         let state = DirectoryState { metagraph: Some(metagraph), from_disk: false, error: None };
@@ -200,8 +208,10 @@ impl ChainDirectory {
         if again {
             tracing::debug!(code = error.code(), "the metagraph still cannot be read: {error}");
         } else {
-            tracing::warn!(code = error.code(),
-                "the metagraph cannot be read; the last list of validators stays in use: {error}");
+            tracing::warn!(
+                code = error.code(),
+                "the metagraph cannot be read; the last list of validators stays in use: {error}"
+            );
         }
         self.state.send_modify(|state| state.error = Some(Arc::new(error)));
     }
@@ -211,9 +221,11 @@ impl ChainDirectory {
         let list: Vec<Validator> =
             metagraph.neurons.iter().filter_map(|neuron| self.validator(neuron)).collect();
         if list.is_empty() && !self.list.borrow().is_empty() {
-            tracing::warn!(block = metagraph.block,
+            tracing::warn!(
+                block = metagraph.block,
                 "nobody serves anything in this metagraph, which is hard to believe; the last list \
-                 of validators stays in use");
+                 of validators stays in use"
+            );
             return false;
         }
         self.list.send_if_modified(|current| {
@@ -283,7 +295,14 @@ pub fn smells_of_a_move(event: &StoreEvent) -> bool {
     };
     matches!(
         validator.code.as_str(),
-        "connect" | "connect_timeout" | "wrong_validator" | "wrong_wire" | "bad_request"
+        // The last three are what somebody else says to a request for the validator.
+        "connect"
+            | "connect_timeout"
+            | "wrong_validator"
+            | "wrong_wire"
+            | "bad_request"
+            | "not_verified"
+            | "blacklisted"
     )
 }
 

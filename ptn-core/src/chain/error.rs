@@ -163,7 +163,9 @@ pub enum ChainError {
     #[error(transparent)]
     Signing(#[from] SignError),
     /// The price is above the caller's limit.
-    #[error("registration costs {burn} TAO now, more than the limit of {limit} TAO; nothing was signed")]
+    #[error(
+        "registration costs {burn} TAO now, more than the limit of {limit} TAO; nothing was signed"
+    )]
     PriceAboveLimit {
         /// The price now.
         burn: Rao,

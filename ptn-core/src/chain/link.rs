@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 use subxt::client::{OfflineClient, OfflineClientAtBlock};
-use subxt::config::substrate::{SpecVersionForRange, SubstrateConfig};
 use subxt::config::RpcConfigFor;
+use subxt::config::substrate::{SpecVersionForRange, SubstrateConfig};
 use subxt::ext::codec::{Compact, Decode, Encode};
 use subxt::ext::frame_decode::storage::{IntoDecodableValues, IntoEncodableValues};
 use subxt::ext::jsonrpsee::core::client::Error as WsError;
@@ -300,9 +300,8 @@ impl Link {
         let call = async |method: &str, input: &[u8]| {
             self.methods.state_call(method, Some(input), Some(hash)).await
         };
-        let versions = call("Metadata_metadata_versions", &[])
-            .await
-            .map_err(|e| self.fault(WHAT, e))?;
+        let versions =
+            call("Metadata_metadata_versions", &[]).await.map_err(|e| self.fault(WHAT, e))?;
         let versions = <Vec<u32>>::decode(&mut versions.as_slice())
             .map_err(|e| self.bad_answer(WHAT, e.to_string()))?;
         let version = versions
@@ -385,9 +384,10 @@ impl At {
     {
         let found = self.bytes(entry, keys, needed_for).await?;
         let types = self.runtime.metadata().types();
-        found.map(|(id, bytes)| shape::decode(types, id, &bytes)).transpose().map_err(|e| {
-            self.link.bad_answer(&format!("{}.{}", entry.pallet, entry.entry), e)
-        })
+        found
+            .map(|(id, bytes)| shape::decode(types, id, &bytes))
+            .transpose()
+            .map_err(|e| self.link.bad_answer(&format!("{}.{}", entry.pallet, entry.entry), e))
     }
 
     /// A struct of storage, given to `read` field by field.
@@ -418,9 +418,8 @@ impl At {
         arguments: A,
         needed_for: &'static str,
     ) -> Result<(u32, Vec<u8>), ChainError> {
-        let unfit = |why: String| {
-            self.missing(format!("runtime API {api}.{method}{why}"), needed_for)
-        };
+        let unfit =
+            |why: String| self.missing(format!("runtime API {api}.{method}{why}"), needed_for);
         let output = self
             .runtime
             .metadata()

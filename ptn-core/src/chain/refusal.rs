@@ -48,7 +48,7 @@ impl PoolRefusal {
             .flatten();
         let known = custom.and_then(|n| CUSTOM.iter().find(|(number, _)| *number == n));
         let name = known.map(|(_, name)| *name);
-        let explained = name.and_then(|name| explain(name));
+        let explained = name.and_then(explain);
         let has = |word: &str| text.contains(word);
         let (kind, meaning, next) = match number {
             1010 if custom.is_some() => (
@@ -178,10 +178,9 @@ struct Explained {
 /// Names of the runtime (newer and older spellings), from runtimes 365, 393 and 425.
 fn explain(name: &str) -> Option<Explained> {
     let (meaning, next) = match name {
-        "HotKeyAlreadyRegisteredInSubNet" => (
-            "the hotkey is registered in this subnet already",
-            "Nothing to do: start the miner.",
-        ),
+        "HotKeyAlreadyRegisteredInSubNet" => {
+            ("the hotkey is registered in this subnet already", "Nothing to do: start the miner.")
+        }
         "HotKeyNotRegisteredInSubNet" | "HotKeyNotRegisteredInNetwork" => (
             "the hotkey is not registered in this subnet, or was evicted",
             "Register it: ptn-cli subnet register.",
@@ -198,7 +197,9 @@ fn explain(name: &str) -> Option<Explained> {
             "the balance does not cover the amount",
             "Send TAO to the account, or lower the amount; 500 RAO must stay.",
         ),
-        "SubNetRegistrationDisabled" | "SubNetworkRegistrationDisabled" | "RegistrationDisabled" => (
+        "SubNetRegistrationDisabled"
+        | "SubNetworkRegistrationDisabled"
+        | "RegistrationDisabled" => (
             "the owner of the subnet has closed registration",
             "Wait until it is opened again; ask the operators of the subnet.",
         ),
@@ -227,10 +228,9 @@ fn explain(name: &str) -> Option<Explained> {
             "subnet 0 is the root, which has its own way to register",
             "Use ptn-cli root register.",
         ),
-        "StakingOperationRateLimitExceeded" | "RateLimitExceeded" | "TxRateLimitExceeded" => (
-            "the account does this too often",
-            "Wait a few blocks, then try again.",
-        ),
+        "StakingOperationRateLimitExceeded" | "RateLimitExceeded" | "TxRateLimitExceeded" => {
+            ("the account does this too often", "Wait a few blocks, then try again.")
+        }
         "SubnetNotExists" | "SubNetworkDoesNotExist" | "SubnetDoesntExist" => {
             ("there is no such subnet on this network", "Check --netuid and --subtensor.network.")
         }
@@ -238,10 +238,9 @@ fn explain(name: &str) -> Option<Explained> {
             "only validators with a permit may set weights for others",
             "Stake more to the hotkey, and wait for the next epoch.",
         ),
-        "NotEnoughStakeToSetWeights" => (
-            "the hotkey has less stake than weights need",
-            "Stake more to the hotkey.",
-        ),
+        "NotEnoughStakeToSetWeights" => {
+            ("the hotkey has less stake than weights need", "Stake more to the hotkey.")
+        }
         "SettingWeightsTooFast" | "CommittingWeightsTooFast" => (
             "weights were set too recently",
             "Wait for the number of blocks that the subnet demands.",
@@ -254,18 +253,15 @@ fn explain(name: &str) -> Option<Explained> {
             "this subnet takes weights only as commitments that are revealed later",
             "Commit the weights instead.",
         ),
-        "ServingRateLimitExceeded" => (
-            "the address was announced too recently",
-            "Wait some blocks, then announce it again.",
-        ),
+        "ServingRateLimitExceeded" => {
+            ("the address was announced too recently", "Wait some blocks, then announce it again.")
+        }
         "InvalidIpAddress" => ("this address cannot be announced", "State a public address."),
         "InvalidPort" => ("this port cannot be announced", "State a port from 1 to 65535."),
         "StakeAmountTooLow" | "AmountTooLow" => {
             ("the amount is below the smallest that the chain allows", "Raise the amount.")
         }
-        "NotEnoughStakeToWithdraw" => {
-            ("there is less stake than that", "Lower the amount.")
-        }
+        "NotEnoughStakeToWithdraw" => ("there is less stake than that", "Lower the amount."),
         "InsufficientLiquidity" | "SlippageTooHigh" => (
             "the subnet's pool cannot trade this amount at that price",
             "Lower the amount, or try again later.",
@@ -317,7 +313,11 @@ mod tests {
     #[test]
     fn refusals_of_the_pool_are_told_apart() {
         for (number, data, code) in [
-            (1010, "Inability to pay some fees (e.g. account balance too low)", "chain_cannot_pay_fee"),
+            (
+                1010,
+                "Inability to pay some fees (e.g. account balance too low)",
+                "chain_cannot_pay_fee",
+            ),
             (1010, "Transaction is outdated", "chain_stale"),
             (1010, "Transaction has a bad signature", "chain_bad_signature"),
             (1010, "Custom error: 6", "chain_refused_by_runtime"),

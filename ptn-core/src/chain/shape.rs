@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use scale_info::{PortableRegistry, TypeDef, TypeDefPrimitive};
-use subxt::ext::scale_decode::visitor::{IgnoreVisitor, decode_with_visitor};
 use subxt::ext::scale_decode::DecodeAsType;
+use subxt::ext::scale_decode::visitor::{IgnoreVisitor, decode_with_visitor};
 use subxt::metadata::Metadata;
 
 /// What is wrong with a value or a shape, in words.
@@ -68,7 +68,7 @@ impl<'a> Columns<'a> {
     }
 
     /// The fields of a field that is a struct itself.
-    pub(super) fn inner(&self, name: &str) -> Result<Columns<'a>, Reason> {
+    pub(super) fn inner(&self, name: &str) -> Result<Self, Reason> {
         let (id, bytes) =
             self.fields.get(name).ok_or_else(|| format!("field {name} is missing"))?;
         Columns::read(self.types, *id, bytes)

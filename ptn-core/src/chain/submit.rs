@@ -10,17 +10,17 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use subxt::config::{DefaultExtrinsicParamsBuilder, Hasher as _};
 use subxt::config::substrate::{BlakeTwo256, MultiSignature};
-use subxt::ext::codec::Encode;
-use subxt::ext::scale_decode::DecodeAsType as _;
+use subxt::config::{DefaultExtrinsicParamsBuilder, Hasher as _};
 use subxt::dynamic::Value;
 use subxt::events::Phase;
+use subxt::ext::codec::Encode;
 use subxt::ext::frame_decode::extrinsics::ExtrinsicEncodeError;
+use subxt::ext::scale_decode::DecodeAsType as _;
 use subxt::ext::scale_value::{At as _, ValueDef};
-use subxt::rpcs::client::{RpcSubscription};
-use subxt::rpcs::methods::legacy::TransactionStatus;
 use subxt::rpcs::Error as RpcError;
+use subxt::rpcs::client::RpcSubscription;
+use subxt::rpcs::methods::legacy::TransactionStatus;
 use subxt::utils::{AccountId32, H256};
 
 use super::account::account;
@@ -382,7 +382,8 @@ impl Progress {
             match round {
                 Ok((Some(found), _)) => return concluded(found),
                 Ok((None, last)) if last >= self.sent.until => {
-                    let reason = format!("no block up to {} has it, so it expired", self.sent.until);
+                    let reason =
+                        format!("no block up to {} has it, so it expired", self.sent.until);
                     return Err(ChainError::Dropped { hash: self.hash(), reason });
                 }
                 Ok((None, last)) => {
@@ -448,7 +449,8 @@ async fn find(at: &At, hash: H256) -> Result<Option<Found>, ChainError> {
     let block = block.map_err(|e| at.link.fault("a block", e))?;
     let block = block.ok_or_else(|| at.link.bad_answer("a block", "nothing"))?.block;
     let hasher = BlakeTwo256::new(at.runtime.metadata());
-    let Some(index) = block.extrinsics.iter().position(|bytes| hasher.hash(&bytes.0) == hash) else {
+    let Some(index) = block.extrinsics.iter().position(|bytes| hasher.hash(&bytes.0) == hash)
+    else {
         return Ok(None);
     };
     let index = u32::try_from(index).unwrap_or(u32::MAX);
@@ -456,7 +458,8 @@ async fn find(at: &At, hash: H256) -> Result<Option<Found>, ChainError> {
     let Some((_, events)) = at.bytes(EVENTS, (), "seeing whether a call took effect").await? else {
         return Err(at.link.bad_answer("a block's events", "nothing"));
     };
-    let refused = |e: subxt::error::EventsError| at.link.bad_answer("a block's events", e.to_string());
+    let refused =
+        |e: subxt::error::EventsError| at.link.bad_answer("a block's events", e.to_string());
     let mut told = false;
     for event in at.runtime.offline.events().from_bytes(events).iter() {
         let event = event.map_err(refused)?;

@@ -66,7 +66,10 @@ async fn one_node_that_stalls_is_a_time_out_that_says_what_was_asked() {
         options(&[node.url()]).with_timeouts(Duration::from_secs(2), Duration::from_millis(300));
     let error = ChainClient::new(options).metagraph(NETUID).await.unwrap_err();
     assert_eq!((error.code(), error.class()), ("chain_timeout", ErrorClass::Unavailable));
-    assert!(error.to_string().contains("metadata") && error.to_string().contains("0.3 s"), "{error}");
+    assert!(
+        error.to_string().contains("metadata") && error.to_string().contains("0.3 s"),
+        "{error}"
+    );
     node.shutdown().await;
 }
 

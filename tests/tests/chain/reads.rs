@@ -194,7 +194,8 @@ async fn a_subnet_that_does_not_exist_is_named() {
 
 #[tokio::test]
 async fn commit_reveal_is_seen() {
-    let node = builder().subnet(NETUID, |subnet| subnet.commit_reveal = true).start().await.unwrap();
+    let node =
+        builder().subnet(NETUID, |subnet| subnet.commit_reveal = true).start().await.unwrap();
     assert!(client(&node).commit_reveal_enabled(NETUID).await.unwrap());
     node.change(NETUID, |subnet| subnet.commit_reveal = false);
     assert!(!client(&node).commit_reveal_enabled(NETUID).await.unwrap());

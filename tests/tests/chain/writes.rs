@@ -27,8 +27,11 @@ async fn a_registration_is_ready_then_in_a_block_then_final() {
         let node = builder().runtime(runtime).start().await.unwrap();
         let chain = client(&node);
         let steps = steps(&chain, &register(9), &coldkey()).await;
-        let [Ok(Step::Ready), Ok(Step::InBlock { place, failure: None }), Ok(Step::Final { place: last })] =
-            steps.as_slice()
+        let [
+            Ok(Step::Ready),
+            Ok(Step::InBlock { place, failure: None }),
+            Ok(Step::Final { place: last }),
+        ] = steps.as_slice()
         else {
             panic!("{steps:?}")
         };
@@ -121,7 +124,8 @@ async fn usual_errors_are_named_explained_and_cost_only_the_fee() {
         assert!(error.to_string().contains(name), "{error}");
         assert!(error.hint().len() > 10, "{}", error.hint());
         assert_eq!((error.code(), error.class()), ("chain_call_failed", ErrorClass::Rejected));
-        let told = |step: &Result<Step, _>| matches!(step, Ok(Step::InBlock { failure: Some(_), .. }));
+        let told =
+            |step: &Result<Step, _>| matches!(step, Ok(Step::InBlock { failure: Some(_), .. }));
         assert!(steps.iter().any(told), "it is told as soon as it is in a block: {steps:?}");
         let spent = 10 * TAO - node.balance(coldkey().hotkey()).0;
         assert!(spent > 0 && spent < TAO / 1000, "{name}: only the fee is gone, {spent}");
@@ -131,7 +135,8 @@ async fn usual_errors_are_named_explained_and_cost_only_the_fee() {
 
 #[tokio::test]
 async fn a_hotkey_of_somebody_else_cannot_be_registered() {
-    let node = builder().neuron(9, MockNeuron::new(&address(9), &address(109))).start().await.unwrap();
+    let node =
+        builder().neuron(9, MockNeuron::new(&address(9), &address(109))).start().await.unwrap();
     let steps = steps(&client(&node), &register(9), &coldkey()).await;
     let Some(Err(ChainError::Failed(failure))) = steps.last() else { panic!("{steps:?}") };
     assert_eq!(failure.name, "NonAssociatedColdKey");
@@ -255,7 +260,9 @@ async fn an_account_without_tao_cannot_pay_the_fee() {
 #[tokio::test]
 async fn another_call_that_came_first_is_no_error() {
     let node = builder().start().await.unwrap();
-    node.set_faults([Fault::refuse(1010, "Invalid Transaction", "Transaction is outdated").first(1)]);
+    node.set_faults([
+        Fault::refuse(1010, "Invalid Transaction", "Transaction is outdated").first(1)
+    ]);
     let chain = client(&node);
     // The number did not change: signing again would not help.
     let error = chain.submit(&register(9), &coldkey()).await.unwrap_err();
@@ -270,7 +277,9 @@ async fn a_call_that_does_not_fit_is_not_signed() {
     for (call, words) in [
         (Call::new("SubtensorModule", "burned_register"), "argument netuid"),
         (
-            Call::root_register(&address(9)).unwrap().with("more", ptn_core::chain::Argument::Number(1)),
+            Call::root_register(&address(9))
+                .unwrap()
+                .with("more", ptn_core::chain::Argument::Number(1)),
             "argument more",
         ),
         (

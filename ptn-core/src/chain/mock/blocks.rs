@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use blake2::digest::consts::U32;
+use blake2::{Blake2b, Digest as _};
 use serde_json::{Value as Json, json};
 use subxt::config::Hasher as _;
 use subxt::config::substrate::{BlakeTwo256, Digest, SubstrateHeader};
@@ -109,7 +111,11 @@ impl Chain {
     }
 
     /// Takes an extrinsic into the pool and returns its hash.
-    pub(super) fn submit(&mut self, bytes: &[u8], watcher: Option<Watcher>) -> Result<H256, NotTaken> {
+    pub(super) fn submit(
+        &mut self,
+        bytes: &[u8],
+        watcher: Option<Watcher>,
+    ) -> Result<H256, NotTaken> {
         let best = self.best();
         let state = Arc::clone(&best.state);
         // What the next block will start from decides, as a runtime upgrade is part of it.
@@ -204,7 +210,10 @@ impl Chain {
             return;
         }
         self.finalized = last;
-        let done: Vec<(H256, Vec<H256>, Header)> = self.blocks.get(from..=last).unwrap_or_default()
+        let done: Vec<(H256, Vec<H256>, Header)> = self
+            .blocks
+            .get(from..=last)
+            .unwrap_or_default()
             .iter()
             .map(|block| {
                 let inside = block.extrinsics.iter().map(|signed| signed.hash).collect();
@@ -245,14 +254,10 @@ impl Chain {
 }
 
 fn header(parent_hash: H256, number: u64, branch: u8, bodies: &[&[u8]]) -> Header {
-    let mut state_root = H256::zero();
-    state_root.0[0] = branch;
-    let extrinsics_root = bodies.encode();
-    let mut root = H256::zero();
-    for (i, byte) in extrinsics_root.iter().enumerate() {
-        root.0[i % 32] ^= *byte;
-    }
-    Header { parent_hash, number, state_root, extrinsics_root: root, digest: Digest::default() }
+    // No tries here: what makes blocks different is enough.
+    let state_root = H256::repeat_byte(branch);
+    let extrinsics_root = H256(Blake2b::<U32>::digest(bodies.encode()).into());
+    Header { parent_hash, number, state_root, extrinsics_root, digest: Digest::default() }
 }
 
 /// The events of a block: one per extrinsic.
@@ -293,9 +298,7 @@ fn module_error(metadata: &subxt::metadata::Metadata, Failed(pallet, name): Fail
     let Some((index, error)) = found else {
         return Value::Variant("CannotLookup", Box::new(Value::Default));
     };
-    let module = Value::of([
-        ("index", index.into()),
-        ("error", Value::Bytes(vec![error, 0, 0, 0])),
-    ]);
+    let module =
+        Value::of([("index", index.into()), ("error", Value::Bytes(vec![error, 0, 0, 0]))]);
     Value::Variant("Module", Box::new(module))
 }

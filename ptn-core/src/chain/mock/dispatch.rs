@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use subxt::ext::scale_decode::DecodeAsType;
 
-use super::state::{Account, Key, MockNeuron, State, account_in};
+use super::state::{Key, MockNeuron, State, account_in};
 use crate::chain::units::{Alpha, Rao};
 
 /// The account must keep this much.
@@ -75,7 +75,7 @@ impl State {
                 if !self.withdraw(who, amount) {
                     return Err(Failed("Balances", "InsufficientBalance"));
                 }
-                self.accounts.entry(to).or_insert_with(Account::default).free += amount;
+                self.accounts.entry(to).or_default().free += amount;
                 Ok(())
             }
             ("SubtensorModule", "burned_register") => self.register(who, call, None, block),
@@ -110,10 +110,8 @@ impl State {
                 let ip: u128 = call.get(self, "ip")?;
                 let port: u16 = call.get(self, "port")?;
                 let (subnet, uid) = self.member(who, call)?;
-                let ip = u32::try_from(ip).map_or_else(
-                    |_| IpAddr::V6(ip.into()),
-                    |ip| IpAddr::V4(Ipv4Addr::from(ip)),
-                );
+                let ip = u32::try_from(ip)
+                    .map_or_else(|_| IpAddr::V6(ip.into()), |ip| IpAddr::V4(Ipv4Addr::from(ip)));
                 if let Some(neuron) = subnet.neurons.get_mut(usize::from(uid)) {
                     neuron.axon = Some(SocketAddr::new(ip, port));
                 }

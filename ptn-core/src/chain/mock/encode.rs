@@ -18,15 +18,15 @@ pub(super) enum Value {
     Bool(bool),
     /// A list or array of bytes.
     Bytes(Vec<u8>),
-    List(Vec<Value>),
+    List(Vec<Self>),
     /// Fields by name; the others are [`Value::Default`].
-    Struct(BTreeMap<&'static str, Value>),
+    Struct(BTreeMap<&'static str, Self>),
     /// An enum's variant and its fields: one value, or several by name.
-    Variant(&'static str, Box<Value>),
+    Variant(&'static str, Box<Self>),
 }
 
 impl Value {
-    pub(super) fn of<const N: usize>(fields: [(&'static str, Value); N]) -> Self {
+    pub(super) fn of<const N: usize>(fields: [(&'static str, Self); N]) -> Self {
         Self::Struct(BTreeMap::from(fields))
     }
 

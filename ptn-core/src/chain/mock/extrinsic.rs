@@ -115,7 +115,9 @@ pub(super) fn check(
     }
     let arguments = extrinsic
         .call_data()
-        .map(|argument| (argument.name().to_owned(), *argument.ty(), part(argument.range()).to_vec()))
+        .map(|argument| {
+            (argument.name().to_owned(), *argument.ty(), part(argument.range()).to_vec())
+        })
         .collect();
     Ok(Signed {
         bytes: bytes.to_vec(),

@@ -227,7 +227,9 @@ fn plain(chain: &Chain, method: &str, params: &[Json], behind: u64) -> Answer {
         "system_name" => json!("ptn mock node"),
         "system_version" => json!("1"),
         "system_health" => json!({ "peers": 0, "isSyncing": false, "shouldHavePeers": false }),
-        "system_properties" => json!({ "ss58Format": 42, "tokenDecimals": 9, "tokenSymbol": "TAO" }),
+        "system_properties" => {
+            json!({ "ss58Format": 42, "tokenDecimals": 9, "tokenSymbol": "TAO" })
+        }
         "chain_getFinalizedHead" => json!(chain.last_final(behind).hash),
         "chain_getBlockHash" => match params.first() {
             None | Some(Json::Null) => json!(chain.best().hash),

@@ -270,9 +270,8 @@ impl State {
             "WeightsVersionKey" => subnet.weights_version.into(),
             "Weights" => {
                 let weights = subnet.weights.get(&short(1)?)?;
-                let pair = |(uid, weight): &(u16, u16)| {
-                    Value::List(vec![(*uid).into(), (*weight).into()])
-                };
+                let pair =
+                    |(uid, weight): &(u16, u16)| Value::List(vec![(*uid).into(), (*weight).into()]);
                 Value::List(weights.iter().map(pair).collect())
             }
             _ => return None,

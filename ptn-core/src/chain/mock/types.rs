@@ -337,6 +337,7 @@ enum RuntimeCall<S: Spelling> {
 }
 
 #[derive(TypeInfo)]
+#[scale_info(capture_docs = "always")]
 enum BalancesError {
     /// Balance too low to send value.
     InsufficientBalance,
@@ -345,6 +346,7 @@ enum BalancesError {
 }
 
 #[derive(TypeInfo)]
+#[scale_info(capture_docs = "always")]
 enum SubtensorError {
     /// The hotkey is not registered in subnet.
     HotKeyNotRegisteredInSubNet,
@@ -408,7 +410,9 @@ impl TypeInfo for Era {
             })
         };
         let immortal = Variants::new().variant("Immortal", |v| v.index(0));
-        Type::builder().path(Path::new("Era", "sp_runtime")).variant((1..=255).fold(immortal, mortal))
+        Type::builder()
+            .path(Path::new("Era", "sp_runtime"))
+            .variant((1..=255).fold(immortal, mortal))
     }
 }
 
