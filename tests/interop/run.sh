@@ -3,7 +3,7 @@
 # packages are fetched once. Everything stays in this folder and on 127.0.0.1.
 set -eu
 cd "$(dirname "$0")"
-for peer in legacy btauth; do
+for peer in legacy btauth wallet; do
     venv=".venv-$peer"
     if [ ! -f "$venv/ready" ] || [ "requirements-$peer.txt" -nt "$venv/ready" ]; then
         rm -rf "$venv"
@@ -13,4 +13,4 @@ for peer in legacy btauth; do
     fi
 done
 cd ../..
-PTN_INTEROP=1 exec cargo test -p ptn-tests --test interop "$@"
+PTN_INTEROP=1 exec cargo test -p ptn-tests --test interop --test interop_wallet "$@"
