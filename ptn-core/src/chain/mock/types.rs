@@ -511,13 +511,7 @@ fn subtensor_storage<S: Spelling>() -> Vec<StorageEntryMetadata> {
             u16_(),
             None,
         ),
-        map(
-            "Owner",
-            &[concat],
-            meta_type::<AccountId32>(),
-            meta_type::<AccountId32>(),
-            Some(32),
-        ),
+        map("Owner", &[concat], meta_type::<AccountId32>(), meta_type::<AccountId32>(), Some(32)),
         map(
             "IsNetworkMember",
             &[StorageHasher::Blake2_128Concat, StorageHasher::Identity],
