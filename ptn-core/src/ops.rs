@@ -4,6 +4,7 @@
 #[cfg(feature = "chain")]
 pub mod chain;
 pub mod config;
+pub mod lock;
 pub mod logging;
 pub mod process;
 pub mod settings;

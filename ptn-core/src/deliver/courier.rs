@@ -386,10 +386,19 @@ impl Attempt {
             }
             self.send().await
         };
-        let judged = verdict::judge(&result);
+        let mut judged = verdict::judge(&result);
+        if judged.code == "wrong_wire" {
+            let other = self.validator.wire.other().as_str();
+            let (wire, hotkey) = (self.validator.wire.as_str(), &self.validator.hotkey);
+            judged.message = format!(
+                "{} (it speaks {other}, and was addressed as {wire}: give --delivery.wire-for \
+                 {hotkey}={other}, or wire = \"{other}\" in the file of --validators)",
+                judged.message
+            );
+        }
         let record = self.record(&result, &judged, took);
         self.log(&record, &judged);
-        self.note_health(&record, &judged);
+        self.note_health(&record, &judged, result.is_ok());
         let outcome = Progress::Outcome { validator: record.clone() };
         let written = shared.persist(lease, outcome).await;
         Turn { pair, record: written.map(|()| record), judged: Some(judged) }
@@ -497,7 +506,7 @@ impl Attempt {
         }
     }
 
-    fn note_health(&self, r: &ValidatorRecord, judged: &Judged) {
+    fn note_health(&self, r: &ValidatorRecord, judged: &Judged, answered: bool) {
         let now = self.shared.now();
         if judged.verdict == Verdict::Accepted {
             self.shared.note_ack(&r.hotkey);
@@ -505,7 +514,7 @@ impl Attempt {
         self.shared.health(&r.hotkey, |h| {
             h.address.clone_from(&r.address);
             h.attempts += 1;
-            if judged.verdict == Verdict::NotSent || judged.verdict == Verdict::MaybeSent {
+            if !answered || matches!(judged.verdict, Verdict::NotSent | Verdict::MaybeSent) {
                 h.failures_in_row += 1;
                 h.last_error.clone_from(&judged.message);
             } else {

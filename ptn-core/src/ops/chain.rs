@@ -1,7 +1,11 @@
-//! Which chain and subnet the settings name.
+//! Which chain and subnet the settings name, and how validators from it are addressed.
+
+use std::collections::BTreeMap;
 
 use super::config::{ConfigError, Settings};
 use crate::chain::{ChainOptions, Network};
+use crate::directory::Wire;
+use crate::sign::ss58;
 
 /// The network.
 ///
@@ -33,4 +37,28 @@ pub fn options(s: &Settings) -> Result<ChainOptions, ConfigError> {
 /// When it is no number of one.
 pub fn netuid(s: &Settings) -> Result<u16, ConfigError> {
     Ok(s.parse("netuid", "a subnet's number")?.unwrap_or(8))
+}
+
+/// The wire of validators from the chain: of most, and of single ones by hotkey.
+///
+/// # Errors
+/// When a word is no wire, or a hotkey none.
+pub fn wires(s: &Settings) -> Result<(Wire, BTreeMap<String, Wire>), ConfigError> {
+    let allowed = "allowed: btauth, dendrite";
+    let wire = match s.get("delivery.wire") {
+        None => Wire::default(),
+        Some(text) => Wire::parse(text).ok_or_else(|| s.bad("delivery.wire", allowed))?,
+    };
+    let bad = |why: String| s.bad("delivery.wire_for", why);
+    let entries = s.get("delivery.wire_for").unwrap_or_default().split(',').map(str::trim);
+    let mut single = BTreeMap::new();
+    for entry in entries.filter(|entry| !entry.is_empty()) {
+        let Some((hotkey, wire)) = entry.split_once('=') else {
+            return Err(bad(format!("{entry:?}: expected HOTKEY=btauth or HOTKEY=dendrite")));
+        };
+        ss58::decode(hotkey.trim()).map_err(|e| bad(format!("{hotkey:?}: {e}")))?;
+        let wire = Wire::parse(wire.trim()).ok_or_else(|| bad(format!("{entry:?}: {allowed}")))?;
+        single.insert(hotkey.trim().to_owned(), wire);
+    }
+    Ok((wire, single))
 }

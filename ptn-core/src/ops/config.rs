@@ -99,7 +99,8 @@ pub fn with_flags(mut command: Command, list: &[&'static [Setting]]) -> Command 
         command = command.arg(if s.value.is_empty() {
             arg.action(ArgAction::SetTrue)
         } else {
-            arg.value_name(s.value).action(ArgAction::Set)
+            let action = if s.is_list() { ArgAction::Append } else { ArgAction::Set };
+            arg.value_name(s.value).action(action)
         });
     }
     command
@@ -144,8 +145,9 @@ impl Settings {
                 if matches.get_flag(s.key) {
                     values.insert(s.key, ("on".to_owned(), Origin::Flag(s.flag)));
                 }
-            } else if let Some(value) = matches.get_one::<String>(s.key) {
-                values.insert(s.key, (value.clone(), Origin::Flag(s.flag)));
+            } else if let Some(given) = matches.get_many::<String>(s.key) {
+                let value = given.map(String::as_str).collect::<Vec<_>>().join(",");
+                values.insert(s.key, (value, Origin::Flag(s.flag)));
             }
         }
         Ok(Self { values, known })
@@ -304,7 +306,17 @@ fn read_file(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
 fn flatten(table: &toml::Table, prefix: &str, out: &mut Vec<(String, String)>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let is_list = settings::all().any(|s| s.key == key && s.is_list());
         match value {
+            toml::Value::Table(entries) if is_list => {
+                let entry = |(name, value): (&String, &toml::Value)| {
+                    format!(
+                        "{name}={}",
+                        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+                    )
+                };
+                out.push((key, entries.iter().map(entry).collect::<Vec<_>>().join(",")));
+            }
             toml::Value::Table(inner) => flatten(inner, &key, out),
             toml::Value::String(text) => out.push((key, text.clone())),
             toml::Value::Array(items) => {

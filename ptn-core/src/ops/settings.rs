@@ -265,10 +265,34 @@ pub const MINER: &[Setting] = &[
         &[],
         "FILE",
         None,
-        "Validators to send to (TOML: [[validator]] hotkey, ip, port, v_trust, stake, wire)",
+        "Validators to send to, instead of those of the chain (TOML: [[validator]] hotkey, ip, port, v_trust, stake, wire)",
     ),
     DELIVERY_POLICY,
     DELIVERY_MOTHERSHIP,
+    setting(
+        "subtensor.refresh",
+        "subtensor.refresh",
+        &[],
+        "DURATION",
+        None,
+        "How often validators are read from the chain (default: the rule set's, 15m; 60s in 2024); also at once when deliveries fail as if one had moved",
+    ),
+    setting(
+        "delivery.wire",
+        "delivery.wire",
+        &[],
+        "btauth|dendrite",
+        Some("btauth"),
+        "The protocol of validators from the chain: btauth since bittensor 11, dendrite before",
+    ),
+    setting(
+        "delivery.wire_for",
+        "delivery.wire-for",
+        &["delivery.wire_for"],
+        "HOTKEY=WIRE,..",
+        None,
+        "The protocol of single validators from the chain; may be repeated (in ptn.toml a table of its own)",
+    ),
     setting(
         "delivery.pacing",
         "delivery.pacing",
@@ -456,6 +480,11 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 }
 
 impl Setting {
+    /// Whether it is a list: its flag may be repeated, and a table of the file is its entries.
+    pub const fn is_list(&self) -> bool {
+        matches!(self.value.as_bytes(), [.., b',', b'.', b'.'])
+    }
+
     /// Its environment variable.
     pub fn env(&self) -> String {
         format!("PTN_{}", self.key.replace('.', "_").to_uppercase())
