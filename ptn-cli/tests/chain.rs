@@ -241,12 +241,7 @@ async fn what_cannot_work_is_refused_before_a_question() {
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_of_the_chain_are_named_and_explained() {
     type Change = fn(&MockNode);
-    let cases: [(Change, &str, &str); 7] = [
-        (
-            |node| node.change(8, |subnet| subnet.burn = Rao(3 * TAO)),
-            "SubtensorModule.RegistrationPriceLimitExceeded",
-            "the price has risen above your limit",
-        ),
+    let cases: [(Change, &str, &str); 6] = [
         (
             |node| node.change(8, |subnet| subnet.allowed = false),
             "SubtensorModule.SubNetRegistrationDisabled",
@@ -291,6 +286,28 @@ async fn errors_of_the_chain_are_named_and_explained() {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_price_that_moved_is_refused_before_signing_and_by_the_chain() {
+    let world = World::with(|b| b.block_time(None)).await;
+    let mut terminal = world.terminal(REGISTER);
+    terminal.expect("[y/N]");
+    world.node.change(8, |subnet| subnet.burn = Rao(TAO + 1));
+    terminal.type_line("y");
+    let said = terminal.end();
+    assert_eq!((said.code, world.sent()), (3, 0), "{said:?}");
+    assert!(said.err.contains("costs 1.000000001 TAO now"), "{said:?}");
+    // It rises when the call is on its way.
+    let terminal = world.terminal(&["subnet", "register", "--yes", "--max-cost", "1.5"]);
+    while world.sent() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.node.change(8, |subnet| subnet.burn = Rao(2 * TAO));
+    let said = terminal.end();
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(said.err.contains("SubtensorModule.RegistrationPriceLimitExceeded"), "{said:?}");
+    assert_eq!(world.uid(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,18 +140,18 @@ impl SendArgs {
         asked.map_err(|e| Failure::failed("internal", e.to_string()))?
     }
 
-    /// Signs and follows a call. `check` is asked when the key is open, right before signing.
+    /// Signs and follows a call. `prepare` gives it when the key is open, right before signing.
     pub(crate) async fn send(
         &self,
         chain: &Chain,
         owner: &Owner,
-        (call, coldkey): (&Call, &str),
-        check: impl AsyncFnOnce() -> Result<(), Failure>,
+        coldkey: &str,
+        prepare: impl AsyncFnOnce() -> Result<Call, Failure>,
         out: &mut Output,
     ) -> Result<Sent, Failure> {
         let key = owner.open(coldkey).await?;
-        check().await?;
-        let mut progress = chain.client.submit(call, &key).await?;
+        let call = prepare().await?;
+        let mut progress = chain.client.submit(&call, &key).await?;
         drop(key);
         let hash = progress.hash();
         let word = out.paint_talk(Style::Good, "sent");

@@ -57,7 +57,7 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
             text::tao(plan.fee)
         ));
         args.agree(format!("Register it in the root on {}?", chain.network)).await?;
-        let sent = args.send(&chain, &owner, (&call, &coldkey), async || Ok(()), out).await?;
+        let sent = args.send(&chain, &owner, &coldkey, async || Ok(call), out).await?;
         Registered::after(&chain, ROOT, &hotkey, &coldkey, sent).await?.say(out)
     })
 }

@@ -42,7 +42,6 @@ struct Plan {
     terms: RegistrationTerms,
     balance: Balance,
     limit: Rao,
-    call: Call,
     preview: DryRun,
 }
 
@@ -75,18 +74,10 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
         }
         let question = format!("Register for {}?", text::tao(plan.terms.price));
         args.send.agree(question).await?;
-        let Plan { call, coldkey, hotkey, limit, .. } = &plan;
-        let check = async || {
-            if plan.terms.limit_available {
-                return Ok(());
-            }
-            let burn = chain.client.registration_terms(netuid).await?.price;
-            if burn > *limit {
-                return Err(ChainError::PriceAboveLimit { burn, limit: *limit }.into());
-            }
-            Ok(())
-        };
-        let sent = args.send.send(&chain, &owner, (call, coldkey), check, out).await?;
+        let Plan { coldkey, hotkey, limit, .. } = &plan;
+        // The price is looked at once more: the answer may have taken a while.
+        let prepare = async || Ok(chain.client.registration_call(netuid, hotkey, *limit).await?.0);
+        let sent = args.send.send(&chain, &owner, coldkey, prepare, out).await?;
         Registered::after(&chain, netuid, hotkey, coldkey, sent).await?.say(out)
     })
 }
@@ -109,7 +100,7 @@ async fn plan(
         false => Call::burned_register(netuid, &hotkey)?,
     };
     let preview = client.dry_run(&call, &coldkey).await?;
-    Ok(Plan { hotkey, coldkey, owner, terms, balance, limit, call, preview })
+    Ok(Plan { hotkey, coldkey, owner, terms, balance, limit, preview })
 }
 
 impl Plan {
@@ -154,7 +145,7 @@ impl Plan {
             );
         }
         if let Some(limit) = max_cost.filter(|limit| *limit < terms.price) {
-            return Err(ChainError::PriceAboveLimit { burn: terms.price, limit }.into());
+            return Err(ChainError::PriceAboveLimit { price: terms.price, limit }.into());
         }
         ensure_payable(self.balance.spendable(), terms.price, self.preview.fee)
     }

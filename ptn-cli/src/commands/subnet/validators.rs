@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use ptn_core::chain::{ChainDirectory, DirectoryOptions, Neuron};
 use ptn_core::deliver::{DeliveryPolicy, Select};
 use ptn_core::directory::ValidatorDirectory as _;
-use ptn_core::ops::chain::netuid;
+use ptn_core::ops::chain::{netuid, wires};
 use ptn_core::ops::process;
 use ptn_core::ops::settings::{CHAIN, COMMON, POLICY};
 use ptn_core::transport::address::AddressPolicy;
@@ -43,6 +43,7 @@ impl Role {
 struct Row<'a> {
     neuron: &'a Neuron,
     role: Role,
+    wire: &'static str,
     /// Why it gets nothing although it looks like a validator.
     why: String,
 }
@@ -52,16 +53,16 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let netuid = netuid(&settings)?;
     let chain = Chain::from_settings(&settings)?;
     let rules = settings.rules()?;
-    let network = ptn_miner::config::network(&settings)?;
-    let mut policy = ptn_miner::config::policy(&settings, &rules, network)?;
-    let directory = ChainDirectory::new(chain.client.clone(), DirectoryOptions::new(netuid));
+    let policy = ptn_miner::config::policy(&settings, &rules, chain.network)?;
+    let mut options = DirectoryOptions::new(netuid);
+    (options.wire, options.wires) = wires(&settings)?;
+    let directory = ChainDirectory::new(chain.client.clone(), options);
     crate::block_on_value(directory.refresh())??;
     let list = directory.watch().borrow().clone();
     let state = directory.state().borrow().clone();
     let Some(metagraph) = state.metagraph else {
         return Err(Failure::failed("internal", "the metagraph was read and is not there"));
     };
-    ptn_miner::name_a_mothership(&mut policy.select, &list, network);
     let addresses = match chain.network.is_public() {
         true => AddressPolicy::Public,
         false => AddressPolicy::AllowPrivate,
@@ -77,7 +78,9 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
         .map(|neuron| {
             let refused = neuron.axon.and_then(|axon| addresses.check(axon).err());
             let role = role(neuron);
-            Row { neuron, role, why: why_not(neuron, role, refused, &policy) }
+            let listed = list.iter().find(|v| v.hotkey == neuron.hotkey);
+            let wire = listed.map_or("-", |v| v.wire.as_str());
+            Row { neuron, role, wire, why: why_not(neuron, role, refused, &policy) }
         })
         // A member without permit that gets nothing is a miner.
         .filter(|row| row.role != Role::None || row.neuron.validator_permit)
@@ -90,6 +93,7 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
                 "uid": row.neuron.uid,
                 "hotkey": row.neuron.hotkey,
                 "role": if row.role == Role::None { "none" } else { row.role.word() },
+                "wire": Some(row.wire).filter(|wire| *wire != "-"),
                 "axon": row.neuron.axon.map(|axon| axon.to_string()),
                 "validator_trust": row.neuron.validator_trust.fraction(),
                 "stake_alpha": row.neuron.stake.to_string(),
@@ -109,17 +113,19 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
         Column::number("VTRUST"),
         Column::number("STAKE"),
         Column::text("VPERMIT"),
+        Column::text("WIRE"),
         Column::text("AXON"),
         Column::text("HOTKEY"),
         Column::text("REFUSED"),
     ]);
-    for Row { neuron, role, why } in &rows {
+    for Row { neuron, role, wire, why } in &rows {
         let cells = [
             neuron.uid.to_string(),
             role.word().to_owned(),
             score(neuron.validator_trust),
             text::amount(neuron.stake.0, 5),
             if neuron.validator_permit { "*" } else { "" }.to_owned(),
+            (*wire).to_owned(),
             neuron.axon.map_or_else(|| "none".to_owned(), |axon| axon.to_string()),
             neuron.hotkey.clone(),
             why.clone(),
@@ -154,7 +160,7 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
 
 const fn policy_word(policy: &DeliveryPolicy) -> &'static str {
     match policy.select {
-        Select::Mothership(_) => "mothership",
+        Select::Mothership(_) | Select::MostTrusted => "mothership",
         Select::TrustAtLeast(_) => "trust",
         Select::All => "all",
     }
