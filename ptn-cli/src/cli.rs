@@ -80,10 +80,10 @@ fn demo() -> Command {
          server and the real miner, throwaway keys and a temporary data directory. No account, no \
          key and no network are needed. Exit code 0 only when every validator acknowledged every \
          signal.\n\n\
-         With --json one document is printed: {ok, rules, server, validators: [{name, hotkey, wire, \
+         With --json one document is printed: {ok, rules, server, chain, validators: [{name, hotkey, wire, \
          address, behaviour}], signals: [{order_uuid, order, endpoint, http_status, accept_ms, \
          state, validators: [{hotkey, wire, state, attempts, received_at_ms, acknowledged_ms}]}], \
-         elapsed_ms}. Times of a signal are in milliseconds since its request was sent.",
+         elapsed_ms}; chain is null without --chain. Times of a signal are in milliseconds since its request was sent.",
     )
 }
 

@@ -2,9 +2,11 @@
 //!
 //! The server and the miner are the real ones ([`ptn_miner::run`]) on a temporary data directory
 //! with throwaway keys; the validators are `LoopbackValidator`s, one of them slow and one that
-//! refuses at first. Nothing leaves this machine. `network` starts it all, `plan` says which
+//! refuses at first. With `--chain` the miner
+//! finds them through a node double (`chain`). Nothing leaves this machine. `network` starts it all, `plan` says which
 //! signals are sent, `watch` keeps the times, `screen` draws.
 
+mod chain;
 mod network;
 mod plan;
 mod screen;
@@ -38,6 +40,9 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 6,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     signals: usize,
+    /// Find the validators on a chain (a node double) where the hotkey is registered first
+    #[arg(long)]
+    chain: bool,
     /// Stay up afterwards, for signals of your own
     #[arg(long)]
     serve: bool,
@@ -64,7 +69,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
 async fn demo(args: DemoArgs, out: &mut Output) -> Outcome {
     let rules = Rules::load(args.rules).map_err(ptn_core::ops::config::ConfigError::from)?;
     let plans = plan::plans(&rules, args.signals);
-    let network = Network::start(&rules, args.validators).await?;
+    let network = Box::pin(Network::start(&rules, args.validators, args.chain)).await?;
     let stop = process::stop_token().map_err(|e| Failure::io("cannot watch", "signals", &e))?;
     stop_at_hangup(&stop)?;
     let mut watch = Watch::new(&network);
