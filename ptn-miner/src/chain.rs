@@ -7,18 +7,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use ptn_core::chain::{
     ChainClient, ChainDirectory, ChainError, ChainOptions, DirectoryOptions, DirectoryState,
 };
+use ptn_core::error::ErrorClass;
 use ptn_core::store::StoreEvent;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::MinerConfig;
+
+/// Before the chain is asked a second time at the start.
+const ONCE_MORE: Duration = Duration::from_secs(1);
 
 /// Why a miner does not start with validators from the chain.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +118,13 @@ impl Chain {
 
     /// Reads the first list, and refuses a hotkey that the chain says is not registered.
     pub(crate) async fn open(&self) -> Result<(), ChainStartError> {
-        self.directory.open().await.map_err(|error| ChainStartError::NoValidators {
+        let mut opened = self.directory.open().await;
+        // A connection that broke once is no reason to refuse; a second time is.
+        if opened.as_ref().is_err_and(|e| e.class() == ErrorClass::Unavailable) {
+            tokio::time::sleep(ONCE_MORE).await;
+            opened = self.directory.open().await;
+        }
+        opened.map_err(|error| ChainStartError::NoValidators {
             error: Box::new(error),
             saved: self.saved.clone(),
         })?;

@@ -64,7 +64,9 @@ async fn every_clash_says_what_is_taken_and_by_whom() {
 
     // The same hotkey and subnet, from another data directory: also with a list by hand.
     let again = ["--data-dir", other];
-    for refused in [home.chain_miner(MINER, &url, &again), home.miner(MINER, &again)] {
+    for by_hand in [false, true] {
+        let refused =
+            if by_hand { home.miner(MINER, &again) } else { home.chain_miner(MINER, &url, &again) };
         let (status, said) = refused.end().await;
         assert_eq!(status.code(), Some(75), "{said}");
         for part in [holder.as_str(), &home.hotkey, "netuid 8", "--wallet.hotkey"] {
