@@ -571,6 +571,47 @@ async fn the_root_is_joined_and_its_weights_are_explained() {
     }
 }
 
+/// `{a, b: [{c}]}` in the documentation: the names at its top.
+fn documented(command: &str) -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/registering.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let row = page.lines().find(|l| l.starts_with('|') && l.contains(&format!("`{command}`")));
+    let shape = row.unwrap().split(" | ").nth(1).unwrap();
+    let mut names = vec![String::new()];
+    let mut depth = 0;
+    for c in shape.chars() {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            ',' if depth <= 1 => names.push(String::new()),
+            'a'..='z' | '_' if depth == 1 => names.last_mut().unwrap().push(c),
+            _ => {}
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_have_the_shape_that_is_documented() {
+    let world = World::new().await;
+    for command in [
+        "wallet balance",
+        "wallet overview",
+        "subnet register --dry-run",
+        "subnet metagraph",
+        "subnet validators",
+    ] {
+        let args: Vec<&str> = command.split(' ').collect();
+        let document = world.json(&args).1;
+        let keys: Vec<String> = document.as_object().unwrap().keys().cloned().collect();
+        let mut keys = keys;
+        keys.sort();
+        assert_eq!(keys, documented(command), "{command}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn runtimes_with_wrapped_numbers_are_served_the_same() {
     let world = World::with(|b| b.runtime(MockRuntime::newtypes(440))).await;
