@@ -184,6 +184,11 @@ impl Output {
         flow(self.talk_width, text, column)
     }
 
+    /// Columns of the terminal that stdout is; `None` elsewhere.
+    pub fn width(&self) -> Option<usize> {
+        self.width
+    }
+
     /// Draws a block of lines over the block that was drawn before. Only where [`Self::is_live`].
     ///
     /// # Errors

@@ -34,6 +34,7 @@ mod metagraph;
 #[cfg(feature = "test-util")]
 pub mod mock;
 mod network;
+mod outcome;
 mod refusal;
 mod shape;
 mod submit;
@@ -48,6 +49,7 @@ pub use error::ChainError;
 pub use link::Traffic;
 pub use metagraph::{Metagraph, Neuron, Score};
 pub use network::Network;
+pub use outcome::Place;
 pub use refusal::{DispatchFailure, PoolRefusal};
-pub use submit::{DryRun, Place, Progress, Step};
+pub use submit::{DryRun, Progress, Step};
 pub use units::{Alpha, AmountError, Rao};

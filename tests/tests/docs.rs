@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use ptn_core::chain::ChainError;
 use ptn_core::deliver::verdict;
 use ptn_core::ops::settings::{COMMON, MINER, SERVER, SERVER_LISTEN, Setting};
 use ptn_core::signal::SignalErrorCode;
@@ -74,6 +75,7 @@ fn every_code_has_its_cause_and_fix() {
     let missing: Vec<&str> = signal
         .chain(verdict::codes())
         .chain(store)
+        .chain(ChainError::CODES)
         .filter(|code| !page.contains(&format!("`{code}`")))
         .collect();
     assert!(missing.is_empty(), "docs/reference/errors.md lacks {missing:?}");

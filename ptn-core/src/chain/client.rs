@@ -11,17 +11,19 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use super::account::{self, Balance, RegistrationTerms};
+use super::call::Call;
 use super::error::ChainError;
 use super::link::{At, Limits, Link, Traffic};
 use super::metagraph::{self, Metagraph};
-use super::network::{Network, check_endpoint, hash_text, parse_hash};
+use super::network::{Network, check_endpoint, hash_text, is_exposed, parse_hash, shown};
+use super::units::Rao;
 use crate::sign::ss58;
-use crate::store::UnixMs;
+use crate::store::now_ms;
 
 /// Which nodes to ask, and how patiently.
 #[derive(Debug, Clone)]
@@ -151,6 +153,14 @@ pub struct NodeInfo {
 impl ChainClient {
     /// A client that connects when it is first asked.
     pub fn new(options: ChainOptions) -> Self {
+        for endpoint in &options.endpoints {
+            if is_exposed(endpoint) {
+                tracing::warn!(
+                    endpoint = shown(endpoint),
+                    "this connection is not encrypted: whoever is on the way can change the answers"
+                );
+            }
+        }
         let current = Mutex::new(Current::default());
         Self { inner: Arc::new(Inner { options, current, seen: AtomicU64::new(0) }) }
     }
@@ -206,7 +216,7 @@ impl ChainClient {
         self.run(async |link: Arc<Link>| {
             let before = link.traffic();
             let at = self.check(link.at_final().await?)?;
-            let mut metagraph = metagraph::read(&at, netuid, now()).await?;
+            let mut metagraph = metagraph::read(&at, netuid, now_ms()).await?;
             metagraph.traffic = link.traffic().since(before);
             Ok(metagraph)
         })
@@ -247,6 +257,32 @@ impl ChainClient {
     /// When there is no such subnet, no node answers usably, or the runtime lacks something.
     pub async fn registration_terms(&self, netuid: u16) -> Result<RegistrationTerms, ChainError> {
         self.read(async |at: At| account::terms(&at, netuid).await).await
+    }
+
+    /// The call that registers a hotkey for at most `limit`, and the terms of the moment. Where the
+    /// runtime can, it enforces the limit itself (`register_limit`); otherwise the price is compared
+    /// here, which is only a best effort: it may rise until the call is in a block.
+    ///
+    /// # Errors
+    /// When the price is above the limit now, there is no such subnet, the hotkey is no address, no
+    /// node answers usably, or the runtime lacks something.
+    pub async fn registration_call(
+        &self,
+        netuid: u16,
+        hotkey: &str,
+        limit: Rao,
+    ) -> Result<(Call, RegistrationTerms), ChainError> {
+        account::account(hotkey)?;
+        let terms = self.registration_terms(netuid).await?;
+        if terms.price > limit {
+            return Err(ChainError::PriceAboveLimit { price: terms.price, limit });
+        }
+        let call = if terms.limit_available {
+            Call::register_limit(netuid, hotkey, limit)?
+        } else {
+            Call::burned_register(netuid, hotkey)?
+        };
+        Ok((call, terms))
     }
 
     /// Whether a subnet takes weights only as commitments that are revealed later.
@@ -296,7 +332,10 @@ impl ChainClient {
         let mut faults: Vec<ChainError> = Vec::new();
         // An old connection may have died meanwhile: that is no fault of its node yet.
         let mut counted = 0;
-        while counted < endpoints {
+        for _ in 0..=2 * endpoints {
+            if counted == endpoints {
+                break;
+            }
             let (link, reused) = match self.link().await {
                 Ok(link) => link,
                 Err(e) if e.is_fault_of_endpoint() => {
@@ -348,7 +387,7 @@ impl ChainClient {
             ping: options.ping_interval,
         };
         let link = Arc::new(Link::open(endpoint, limits, options.expected_genesis).await?);
-        tracing::debug!(endpoint, "connected to the chain");
+        tracing::debug!(endpoint = %link.endpoint, "connected to the chain");
         current.link = Some(Arc::clone(&link));
         Ok((link, false))
     }
@@ -368,10 +407,4 @@ impl ChainClient {
             }
         }
     }
-}
-
-/// Milliseconds since 1970 by the system's clock.
-pub(super) fn now() -> UnixMs {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |since| UnixMs::try_from(since.as_millis()).unwrap_or(UnixMs::MAX))
 }

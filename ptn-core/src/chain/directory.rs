@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::MetagraphCache;
-use super::client::{ChainClient, now};
+use super::client::ChainClient;
 use super::error::ChainError;
 use super::metagraph::{Metagraph, Neuron};
 use crate::directory::{Snapshot, Validator, ValidatorDirectory, Wire};
 use crate::record::Progress;
-use crate::store::{StoreChange, StoreEvent};
+use crate::store::{StoreChange, StoreEvent, now_ms};
 
 /// Alpha in smallest units.
 const PER_ALPHA: f64 = 1e9;
@@ -78,11 +78,33 @@ impl DirectoryState {
     /// How old the metagraph is, by our clock.
     pub fn age(&self) -> Option<Duration> {
         let read_at = self.metagraph.as_ref()?.read_at;
-        Some(Duration::from_millis(u64::try_from(now().saturating_sub(read_at)).unwrap_or(0)))
+        Some(Duration::from_millis(u64::try_from(now_ms().saturating_sub(read_at)).unwrap_or(0)))
     }
 }
 
 /// The validators of a subnet, from the chain.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # async fn f(data_dir: &std::path::Path, store: Arc<dyn ptn_core::store::SignalStore>)
+/// # -> Result<(), ptn_core::chain::ChainError> {
+/// use ptn_core::chain::{
+///     ChainClient, ChainDirectory, ChainOptions, DirectoryOptions, MetagraphCache, Network,
+/// };
+/// use tokio_util::sync::CancellationToken;
+///
+/// let chain = ChainClient::new(ChainOptions::network(Network::Finney));
+/// let mut options = DirectoryOptions::new(8);
+/// options.cache = Some(MetagraphCache::new(data_dir, 8));
+/// let directory = Arc::new(ChainDirectory::new(chain, options));
+/// directory.open().await?; // from the chain, or from disk
+/// let stop = CancellationToken::new();
+/// let (follow, events, end) = (Arc::clone(&directory), store.events(), stop.clone());
+/// tokio::spawn(async move { follow.run(Some(events), end).await });
+/// // Engine::builder().directory(directory) ...
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ChainDirectory {
     client: ChainClient,

@@ -164,11 +164,11 @@ pub enum ChainError {
     Signing(#[from] SignError),
     /// The price is above the caller's limit.
     #[error(
-        "registration costs {burn} TAO now, more than the limit of {limit} TAO; nothing was signed"
+        "registration costs {price} TAO now, more than the limit of {limit} TAO; nothing was signed"
     )]
     PriceAboveLimit {
         /// The price now.
-        burn: Rao,
+        price: Rao,
         /// The limit.
         limit: Rao,
     },
@@ -212,6 +212,39 @@ pub enum ChainError {
 }
 
 impl ChainError {
+    /// Every code that [`ChainError::code`] can return.
+    pub const CODES: [&'static str; 29] = [
+        "chain_unknown_network",
+        "chain_bad_endpoint",
+        "chain_bad_address",
+        "chain_connect",
+        "chain_connection_lost",
+        "chain_timeout",
+        "chain_bad_answer",
+        "chain_node_refused",
+        "chain_wrong_genesis",
+        "chain_behind",
+        "chain_unreachable",
+        "chain_missing_shape",
+        "chain_no_subnet",
+        "chain_unknown_extension",
+        "chain_call_does_not_fit",
+        "chain_signing",
+        "chain_price_above_limit",
+        "chain_call_failed",
+        "chain_dropped",
+        "chain_uncertain",
+        "chain_cache",
+        "chain_cannot_pay_fee",
+        "chain_stale",
+        "chain_bad_signature",
+        "chain_refused_by_runtime",
+        "chain_banned",
+        "chain_already_known",
+        "chain_priority_too_low",
+        "chain_refused",
+    ];
+
     /// Stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {

@@ -24,7 +24,7 @@ use subxt::rpcs::{Error as RpcError, LegacyRpcMethods, RpcClient, RpcClientT};
 use subxt::utils::H256;
 
 use super::error::ChainError;
-use super::network::hash_text;
+use super::network::{hash_text, shown, words};
 use super::shape::{self, Columns, StorageShape};
 
 /// Nothing of the chain is larger; metadata is about 0.4 MB.
@@ -159,10 +159,11 @@ impl std::fmt::Debug for Link {
 impl Link {
     /// Opens a connection and checks which chain is behind it.
     pub(super) async fn open(
-        endpoint: &str,
+        url: &str,
         limits: Limits,
         expected_genesis: Option<[u8; 32]>,
     ) -> Result<Self, ChainError> {
+        let endpoint = shown(url);
         let connect = WsClientBuilder::new()
             .connection_timeout(limits.connect)
             .request_timeout(limits.request)
@@ -172,24 +173,24 @@ impl Link {
             .enable_ws_ping(
                 PingConfig::new().ping_interval(limits.ping).inactive_limit(limits.ping * 2),
             )
-            .build(endpoint);
+            .build(url);
         // Names are looked up outside the time limit of the socket.
         let socket = tokio::time::timeout(limits.connect, connect)
             .await
             .map_err(|_| ChainError::Timeout {
-                endpoint: endpoint.to_owned(),
+                endpoint: endpoint.clone(),
                 what: "the connection".to_owned(),
                 after: limits.connect,
             })?
             .map_err(|e| ChainError::Connect {
-                endpoint: endpoint.to_owned(),
-                reason: e.to_string(),
+                endpoint: endpoint.clone(),
+                reason: words(&e.to_string()),
             })?;
         let counters = Arc::new(Counters::default());
         let rpc = RpcClient::new(Counted { socket, counters: Arc::clone(&counters) });
         let methods = Methods::new(rpc);
         let mut link = Self {
-            endpoint: endpoint.to_owned(),
+            endpoint,
             methods,
             genesis: H256::zero(),
             limits,
@@ -223,25 +224,25 @@ impl Link {
         let what = what.to_owned();
         match error {
             RpcError::User(e) => {
-                ChainError::NodeRefused { endpoint, what, code: e.code, message: e.message }
+                ChainError::NodeRefused { endpoint, what, code: e.code, message: words(&e.message) }
             }
             RpcError::Client(e) => match e.downcast_ref::<WsError>() {
                 Some(WsError::RequestTimeout) => {
                     ChainError::Timeout { endpoint, what, after: self.limits.request }
                 }
                 Some(WsError::ParseError(e)) => self.bad_answer(&what, e.to_string()),
-                _ => ChainError::Lost { endpoint, reason: e.to_string() },
+                _ => ChainError::Lost { endpoint, reason: words(&e.to_string()) },
             },
             RpcError::DisconnectedWillReconnect(reason) => ChainError::Lost { endpoint, reason },
             e => self.bad_answer(&what, e.to_string()),
         }
     }
 
-    pub(super) fn bad_answer(&self, what: &str, reason: impl Into<String>) -> ChainError {
+    pub(super) fn bad_answer(&self, what: &str, reason: impl AsRef<str>) -> ChainError {
         ChainError::BadAnswer {
             endpoint: self.endpoint.clone(),
             what: what.to_owned(),
-            reason: reason.into(),
+            reason: words(reason.as_ref()),
         }
     }
 

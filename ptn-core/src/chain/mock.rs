@@ -29,6 +29,7 @@ mod blocks;
 mod dispatch;
 mod encode;
 mod extrinsic;
+mod metadata;
 mod rpc;
 mod serve;
 mod state;
@@ -109,8 +110,8 @@ impl MockRuntime {
 
     fn spec(self) -> std::io::Result<Arc<Spec>> {
         let bytes = match self.kind {
-            Kind::Plain => types::metadata::<types::Plain>(&self.lacking, self.demanding),
-            Kind::Newtypes => types::metadata::<types::Newtypes>(&self.lacking, self.demanding),
+            Kind::Plain => metadata::metadata::<types::Plain>(&self.lacking, self.demanding),
+            Kind::Newtypes => metadata::metadata::<types::Newtypes>(&self.lacking, self.demanding),
             Kind::Real(bytes) => bytes,
         };
         let metadata = Metadata::decode_from(&bytes).map_err(std::io::Error::other)?;

@@ -99,7 +99,7 @@ pub(super) fn hash_text(hash: &[u8]) -> String {
 
 /// Whether a text is the address of a node: `ws://` or `wss://`, a host, no user and password.
 pub(super) fn check_endpoint(url: &str) -> Result<(), ChainError> {
-    let bad = |reason| ChainError::BadEndpoint { url: url.to_owned(), reason };
+    let bad = |reason| ChainError::BadEndpoint { url: shown(url), reason };
     let Some(rest) = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://")) else {
         return Err(bad("it must begin with wss:// or ws://"));
     };
@@ -116,6 +116,37 @@ pub(super) fn check_endpoint(url: &str) -> Result<(), ChainError> {
     Ok(())
 }
 
+/// An endpoint for people: without user, path and query, in which providers put keys.
+pub(super) fn shown(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, more) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    let host = host.rsplit('@').next().unwrap_or(host);
+    let more = if more.len() > 1 { "/..." } else { "" };
+    words(&format!("{scheme}{host}{more}"))
+}
+
+/// Whether somebody between us and the node could change what it says.
+pub(super) fn is_exposed(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("ws://") else { return false };
+    let near = ["127.", "localhost", "[::1]"];
+    !near.iter().any(|host| rest.starts_with(host))
+}
+
+/// Words of others, fit to be shown: no control characters, no more than a paragraph.
+pub(super) fn words(text: &str) -> String {
+    const MOST: usize = 400;
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let mut shown: String = text.chars().take(MOST).map(clean).collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +161,23 @@ mod tests {
         }
         assert_eq!("mainnet".parse::<Network>().unwrap_err().code(), "chain_unknown_network");
         assert!(Network::Finney.genesis().is_some());
+    }
+
+    #[test]
+    fn keys_in_addresses_and_odd_characters_are_not_shown() {
+        for (url, text) in [
+            ("wss://node.example:443", "wss://node.example:443"),
+            ("wss://node.example/", "wss://node.example"),
+            ("wss://node.example/v1/secret", "wss://node.example/..."),
+            ("wss://node.example?key=secret", "wss://node.example/..."),
+            ("ws://user:secret@[::1]:9944", "ws://[::1]:9944"),
+            ("host\u{1b}[2J", "host [2J"),
+        ] {
+            assert_eq!(shown(url), text);
+        }
+        assert_eq!(words(&"a".repeat(1000)).len(), 403);
+        assert!(is_exposed("ws://node.example"));
+        assert!(!is_exposed("wss://node.example") && !is_exposed("ws://127.0.0.1:9944"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! usual ones mean for a trader and what to do next. A doomed call may be refused by the pool with
 //! a number instead of failing in a block; both end in the same words.
 
+use super::network::words;
 use crate::error::ErrorClass;
 
 /// A call that the pool did not take. It had no effect and cost nothing.
@@ -42,7 +43,7 @@ fn shown(reason: &str) -> String {
 impl PoolRefusal {
     /// From the error object of the node.
     pub(super) fn new(number: i32, message: &str, data: &str) -> Self {
-        let text = if data.is_empty() { message } else { data };
+        let text = words(if data.is_empty() { message } else { data });
         let custom = (number == 1010)
             .then(|| text.rsplit_once("Custom error: ").and_then(|(_, n)| n.trim().parse().ok()))
             .flatten();
@@ -89,7 +90,7 @@ impl PoolRefusal {
             _ => (Kind::Other, "it refused", UNKNOWN),
         };
         let meaning = name.map_or_else(|| meaning.to_owned(), |name| format!("{name}: {meaning}"));
-        Self { number, reason: text.to_owned(), custom, name, meaning, next, kind }
+        Self { number, reason: text, custom, name, meaning, next, kind }
     }
 
     /// Stable code for programs.

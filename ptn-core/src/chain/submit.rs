@@ -10,14 +10,10 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use subxt::config::substrate::{BlakeTwo256, MultiSignature};
-use subxt::config::{DefaultExtrinsicParamsBuilder, Hasher as _};
-use subxt::dynamic::Value;
-use subxt::events::Phase;
+use subxt::config::DefaultExtrinsicParamsBuilder;
+use subxt::config::substrate::MultiSignature;
 use subxt::ext::codec::Encode;
 use subxt::ext::frame_decode::extrinsics::ExtrinsicEncodeError;
-use subxt::ext::scale_decode::DecodeAsType as _;
-use subxt::ext::scale_value::{At as _, ValueDef};
 use subxt::rpcs::Error as RpcError;
 use subxt::rpcs::client::RpcSubscription;
 use subxt::rpcs::methods::legacy::TransactionStatus;
@@ -29,12 +25,11 @@ use super::client::ChainClient;
 use super::error::ChainError;
 use super::link::{At, Config, Link};
 use super::network::hash_text;
+use super::outcome::{Found, Place, find};
 use super::refusal::{DispatchFailure, PoolRefusal};
-use super::shape::{Columns, StorageShape};
+use super::shape::Columns;
 use super::units::Rao;
 use crate::sign::Signer;
-
-const EVENTS: StorageShape = StorageShape { pallet: "System", entry: "Events", keys: 0 };
 
 /// What a call would be and cost; nothing was signed or sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,17 +47,6 @@ pub struct DryRun {
     pub nonce: u64,
     /// Version of the runtime that it is written for.
     pub spec_version: u32,
-}
-
-/// Where a call is in the chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Place {
-    /// Hash of the block.
-    pub block: String,
-    /// Number of the block.
-    pub number: u64,
-    /// Position of the call in the block.
-    pub index: u32,
 }
 
 /// A step of a call on its way.
@@ -258,7 +242,8 @@ impl Progress {
         self.sent.until
     }
 
-    /// The next step; `None` after the last one ([`Step::Final`] or an error).
+    /// The next step; `None` after the last one ([`Step::Final`] or an error). Dropping the future
+    /// may lose a step on the way, never the end.
     ///
     /// # Errors
     /// When it failed in a final block, was dropped or expired, or its fate stays unknown.
@@ -406,8 +391,6 @@ impl Progress {
     }
 }
 
-type Found = (Place, Option<DispatchFailure>);
-
 fn concluded((place, failure): Found) -> Result<Step, ChainError> {
     match failure {
         Some(failure) => Err(ChainError::Failed(Box::new(failure))),
@@ -441,87 +424,4 @@ async fn fee(at: &At, signed: &[u8]) -> Result<Rao, ChainError> {
         Ok(fee) => Ok(Rao(fee.unwrap_or_default())),
         Err(e) => Err(at.link.bad_answer(&name, e)),
     }
-}
-
-/// Where in this block a call is, and whether it failed there.
-async fn find(at: &At, hash: H256) -> Result<Option<Found>, ChainError> {
-    let block = at.link.methods.chain_get_block(Some(at.hash)).await;
-    let block = block.map_err(|e| at.link.fault("a block", e))?;
-    let block = block.ok_or_else(|| at.link.bad_answer("a block", "nothing"))?.block;
-    let hasher = BlakeTwo256::new(at.runtime.metadata());
-    let Some(index) = block.extrinsics.iter().position(|bytes| hasher.hash(&bytes.0) == hash)
-    else {
-        return Ok(None);
-    };
-    let index = u32::try_from(index).unwrap_or(u32::MAX);
-    let place = Place { block: hash_text(at.hash.as_bytes()), number: at.number, index };
-    let Some((_, events)) = at.bytes(EVENTS, (), "seeing whether a call took effect").await? else {
-        return Err(at.link.bad_answer("a block's events", "nothing"));
-    };
-    let refused =
-        |e: subxt::error::EventsError| at.link.bad_answer("a block's events", e.to_string());
-    let mut told = false;
-    for event in at.runtime.offline.events().from_bytes(events).iter() {
-        let event = event.map_err(refused)?;
-        if event.phase() != Phase::ApplyExtrinsic(index) || event.pallet_name() != "System" {
-            continue;
-        }
-        told |= event.event_name() == "ExtrinsicSuccess";
-        if event.event_name() == "ExtrinsicFailed" {
-            let failure = failure(at, event.field_bytes(), &place, hash);
-            return failure.map(|failure| Some((place, Some(failure))));
-        }
-    }
-    // Neither success nor failure: nothing that one could rely on.
-    if told {
-        Ok(Some((place, None)))
-    } else {
-        Err(at.link.bad_answer("a block's events", "none says what became of the call"))
-    }
-}
-
-/// The error in an `ExtrinsicFailed` event, by its name in the metadata.
-fn failure(
-    at: &At,
-    mut fields: &[u8],
-    place: &Place,
-    hash: H256,
-) -> Result<DispatchFailure, ChainError> {
-    let metadata = at.runtime.metadata();
-    let bad = |reason: String| at.link.bad_answer("why a call failed", reason);
-    let id = metadata.dispatch_error_ty().ok_or_else(|| bad("no type in metadata".to_owned()))?;
-    let error = Value::decode_as_type(&mut fields, id, metadata.types());
-    let error = error.map_err(|e| bad(e.to_string()))?;
-    let ValueDef::Variant(variant) = &error.value else {
-        return Err(bad("it is no variant".to_owned()));
-    };
-    let (mut pallet, mut name, mut docs) = (String::new(), variant.name.clone(), String::new());
-    if variant.name == "Module" {
-        let module = variant.values.values().next();
-        let number = |field: &str, place: usize| {
-            let value = module.at(field).or_else(|| module.at(place))?;
-            let value = value.as_u128().or_else(|| value.at(0)?.as_u128())?;
-            u8::try_from(value).ok()
-        };
-        let found = number("index", 0)
-            .and_then(|index| metadata.pallet_by_error_index(index))
-            .zip(number("error", 1));
-        let (owner, number) = found.ok_or_else(|| bad("a pallet that is unknown".to_owned()))?;
-        owner.name().clone_into(&mut pallet);
-        match owner.error_variant_by_index(number) {
-            Some(variant) => {
-                name.clone_from(&variant.name);
-                docs = variant.docs.join(" ").trim().to_owned();
-            }
-            None => name = format!("error {number}"),
-        }
-    } else if let Some(inner) = variant.values.values().next()
-        && let ValueDef::Variant(inner) = &inner.value
-    {
-        // Token(FundsUnavailable) and the like: the inner name says it.
-        pallet.clone_from(&name);
-        name.clone_from(&inner.name);
-    }
-    let block = place.block.clone();
-    Ok(DispatchFailure { pallet, name, docs, block, hash: hash_text(hash.as_bytes()) })
 }

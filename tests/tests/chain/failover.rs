@@ -230,3 +230,12 @@ async fn an_idle_connection_is_kept_alive() {
     assert_eq!(node.connections(), 1);
     node.shutdown().await;
 }
+
+#[tokio::test]
+async fn encryption_with_a_node_that_has_none_is_an_error_like_others() {
+    let node = builder().start().await.unwrap();
+    let url = node.url().replace("ws://", "wss://");
+    let error = ChainClient::new(options(&[url])).block().await.unwrap_err();
+    assert!(matches!(error.code(), "chain_connect" | "chain_timeout"), "{error}");
+    node.shutdown().await;
+}

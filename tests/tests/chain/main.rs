@@ -9,10 +9,13 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stdout,
     reason = "a failed expectation is how a test fails"
 )]
 
 mod directory;
+mod double;
 mod failover;
 mod reads;
 mod real;

@@ -80,6 +80,28 @@ async fn a_price_limit_holds() {
     node.shutdown().await;
 }
 
+#[tokio::test]
+async fn a_registration_never_costs_more_than_agreed() {
+    for (runtime, name) in [
+        (MockRuntime::newtypes(440), "SubtensorModule.register_limit"),
+        (MockRuntime::plain(393).lacking("register_limit"), "SubtensorModule.burned_register"),
+    ] {
+        let node = builder().runtime(runtime).start().await.unwrap();
+        let chain = client(&node);
+        let error = chain.registration_call(NETUID, &address(9), Rao(TAO - 1)).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.class()),
+            ("chain_price_above_limit", ErrorClass::Conflict)
+        );
+        assert!(error.to_string().contains("1.000000000"), "{error}");
+        let (call, terms) = chain.registration_call(NETUID, &address(9), Rao(TAO)).await.unwrap();
+        assert_eq!((call.name().as_str(), terms.price), (name, Rao(TAO)));
+        chain.submit(&call, &coldkey()).await.unwrap().wait_final().await.unwrap();
+        assert_eq!(chain.uid_of(NETUID, &address(9)).await.unwrap(), Some(3));
+        node.shutdown().await;
+    }
+}
+
 /// A subnet that refuses, a call, and the error that it meets.
 type Refused = (fn(&mut MockSubnet), Call, &'static str);
 

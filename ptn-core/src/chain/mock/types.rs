@@ -1,4 +1,4 @@
-//! Types of a runtime of our own, and the metadata that describes them.
+//! Types of a runtime of our own; [`super::metadata`] describes the runtime with them.
 //!
 //! They have the shapes of the real chain as far as they are used, in two spellings: plain numbers
 //! as runtimes 365 and 393 have them, and wrapped ones (`NetUid(u16)`) as later ones. The values
@@ -6,17 +6,9 @@
 //! metadata of a real runtime as well.
 #![expect(dead_code, reason = "described by their metadata, never built")]
 
-use frame_metadata::v16::{
-    CustomMetadata, EnumDeprecationInfo, ExtrinsicMetadata, FunctionParamMetadata,
-    ItemDeprecationInfo, OuterEnums, PalletCallMetadata, PalletErrorMetadata, PalletEventMetadata,
-    PalletMetadata, PalletStorageMetadata, RuntimeApiMetadata, RuntimeApiMethodMetadata,
-    RuntimeMetadataV16, StorageEntryMetadata, StorageEntryModifier, StorageEntryType,
-    StorageHasher, TransactionExtensionMetadata,
-};
 use scale_info::build::{Fields, Variants};
-use scale_info::{MetaType, Path, Type, TypeDef, TypeInfo, meta_type};
-use subxt::ext::codec::{Compact, Encode};
-use subxt::ext::frame_metadata::{RuntimeMetadata, RuntimeMetadataPrefixed};
+use scale_info::{Path, Type, TypeInfo};
+use subxt::ext::codec::Compact;
 
 /// How numbers are spelt.
 pub(super) trait Spelling: TypeInfo + 'static {
@@ -58,19 +50,19 @@ impl Spelling for Newtypes {
 }
 
 #[derive(TypeInfo)]
-struct AccountId32([u8; 32]);
+pub(super) struct AccountId32([u8; 32]);
 #[derive(TypeInfo)]
-struct H256([u8; 32]);
+pub(super) struct H256([u8; 32]);
 
 #[derive(TypeInfo)]
-enum MultiAddress {
+pub(super) enum MultiAddress {
     Id(AccountId32),
     Index(Compact<()>),
     Raw(Vec<u8>),
 }
 
 #[derive(TypeInfo)]
-enum MultiSignature {
+pub(super) enum MultiSignature {
     Ed25519([u8; 64]),
     Sr25519([u8; 64]),
     Ecdsa([u8; 65]),
@@ -78,7 +70,7 @@ enum MultiSignature {
 
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
-struct AccountData<S: Spelling> {
+pub(super) struct AccountData<S: Spelling> {
     free: S::Tao,
     reserved: S::Tao,
     frozen: S::Tao,
@@ -87,7 +79,7 @@ struct AccountData<S: Spelling> {
 
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
-struct AccountInfo<S: Spelling> {
+pub(super) struct AccountInfo<S: Spelling> {
     nonce: u32,
     consumers: u32,
     providers: u32,
@@ -96,7 +88,7 @@ struct AccountInfo<S: Spelling> {
 }
 
 #[derive(TypeInfo)]
-struct AxonInfo {
+pub(super) struct AxonInfo {
     block: u64,
     version: u32,
     ip: u128,
@@ -108,14 +100,14 @@ struct AxonInfo {
 }
 
 #[derive(TypeInfo)]
-struct Identity {
+pub(super) struct Identity {
     name: Vec<u8>,
     url: Vec<u8>,
 }
 
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
-struct Metagraph<S: Spelling> {
+pub(super) struct Metagraph<S: Spelling> {
     netuid: Compact<S::Netuid>,
     name: Vec<Compact<u8>>,
     owner_hotkey: AccountId32,
@@ -143,7 +135,7 @@ struct Metagraph<S: Spelling> {
 
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
-struct SelectiveMetagraph<S: Spelling> {
+pub(super) struct SelectiveMetagraph<S: Spelling> {
     netuid: Compact<S::Netuid>,
     name: Option<Vec<Compact<u8>>>,
     owner_hotkey: Option<AccountId32>,
@@ -170,13 +162,13 @@ struct SelectiveMetagraph<S: Spelling> {
 }
 
 #[derive(TypeInfo)]
-struct Weight {
+pub(super) struct Weight {
     ref_time: Compact<u64>,
     proof_size: Compact<u64>,
 }
 
 #[derive(TypeInfo)]
-enum DispatchClass {
+pub(super) enum DispatchClass {
     Normal,
     Operational,
     Mandatory,
@@ -184,27 +176,27 @@ enum DispatchClass {
 
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
-struct RuntimeDispatchInfo<S: Spelling> {
+pub(super) struct RuntimeDispatchInfo<S: Spelling> {
     weight: Weight,
     class: DispatchClass,
     partial_fee: S::Tao,
 }
 
 #[derive(TypeInfo)]
-enum Pays {
+pub(super) enum Pays {
     Yes,
     No,
 }
 
 #[derive(TypeInfo)]
-struct DispatchEventInfo {
+pub(super) struct DispatchEventInfo {
     weight: Weight,
     class: DispatchClass,
     pays_fee: Pays,
 }
 
 /// Known to everybody by its path, which a derive would not give it.
-struct DispatchError;
+pub(super) struct DispatchError;
 
 impl TypeInfo for DispatchError {
     type Identity = Self;
@@ -225,27 +217,27 @@ impl TypeInfo for DispatchError {
 }
 
 #[derive(TypeInfo)]
-struct ModuleError {
+pub(super) struct ModuleError {
     index: u8,
     error: [u8; 4],
 }
 
 #[derive(TypeInfo)]
-enum TokenError {
+pub(super) enum TokenError {
     FundsUnavailable,
     OnlyProvider,
     BelowMinimum,
 }
 
 #[derive(TypeInfo)]
-enum Phase {
+pub(super) enum Phase {
     ApplyExtrinsic(u32),
     Finalization,
     Initialization,
 }
 
 #[derive(TypeInfo)]
-enum SystemEvent {
+pub(super) enum SystemEvent {
     ExtrinsicSuccess { dispatch_info: DispatchEventInfo },
     ExtrinsicFailed { dispatch_error: DispatchError, dispatch_info: DispatchEventInfo },
     CodeUpdated,
@@ -253,13 +245,13 @@ enum SystemEvent {
 
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
-enum SubtensorEvent<S: Spelling> {
+pub(super) enum SubtensorEvent<S: Spelling> {
     NeuronRegistered(S::Netuid, u16, AccountId32),
 }
 
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
-enum RuntimeEvent<S: Spelling> {
+pub(super) enum RuntimeEvent<S: Spelling> {
     #[codec(index = 0)]
     System(SystemEvent),
     #[codec(index = 7)]
@@ -268,14 +260,14 @@ enum RuntimeEvent<S: Spelling> {
 
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
-struct EventRecord<S: Spelling> {
+pub(super) struct EventRecord<S: Spelling> {
     phase: Phase,
     event: RuntimeEvent<S>,
     topics: Vec<H256>,
 }
 
 #[derive(TypeInfo)]
-enum SystemCall {
+pub(super) enum SystemCall {
     #[codec(index = 0)]
     #[expect(non_camel_case_types, reason = "the chain's names")]
     remark { remark: Vec<u8> },
@@ -284,7 +276,7 @@ enum SystemCall {
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
 #[expect(non_camel_case_types, reason = "the chain's names")]
-enum BalancesCall<S: Spelling> {
+pub(super) enum BalancesCall<S: Spelling> {
     #[codec(index = 0)]
     transfer_allow_death { dest: MultiAddress, value: Compact<S::Tao> },
     #[codec(index = 3)]
@@ -294,7 +286,7 @@ enum BalancesCall<S: Spelling> {
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
 #[expect(non_camel_case_types, reason = "the chain's names")]
-enum SubtensorCall<S: Spelling> {
+pub(super) enum SubtensorCall<S: Spelling> {
     #[codec(index = 0)]
     set_weights { netuid: S::Netuid, dests: Vec<u16>, weights: Vec<u16>, version_key: u64 },
     #[codec(index = 2)]
@@ -327,7 +319,7 @@ enum SubtensorCall<S: Spelling> {
 
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
-enum RuntimeCall<S: Spelling> {
+pub(super) enum RuntimeCall<S: Spelling> {
     #[codec(index = 0)]
     System(SystemCall),
     #[codec(index = 5)]
@@ -338,7 +330,7 @@ enum RuntimeCall<S: Spelling> {
 
 #[derive(TypeInfo)]
 #[scale_info(capture_docs = "always")]
-enum BalancesError {
+pub(super) enum BalancesError {
     /// Balance too low to send value.
     InsufficientBalance,
     /// Value too low to create account due to existential deposit.
@@ -347,7 +339,7 @@ enum BalancesError {
 
 #[derive(TypeInfo)]
 #[scale_info(capture_docs = "always")]
-enum SubtensorError {
+pub(super) enum SubtensorError {
     /// The hotkey is not registered in subnet.
     HotKeyNotRegisteredInSubNet,
     /// Request to stake, unstake or subscribe is made by a coldkey that is not associated with the
@@ -390,7 +382,7 @@ enum SubtensorError {
 }
 
 #[derive(TypeInfo)]
-enum RuntimeError {
+pub(super) enum RuntimeError {
     #[codec(index = 5)]
     Balances(BalancesError),
     #[codec(index = 7)]
@@ -398,7 +390,7 @@ enum RuntimeError {
 }
 
 /// One byte, or two: a lifetime.
-struct Era;
+pub(super) struct Era;
 
 impl TypeInfo for Era {
     type Identity = Self;
@@ -417,280 +409,18 @@ impl TypeInfo for Era {
 }
 
 #[derive(TypeInfo)]
-struct Empty;
+pub(super) struct Empty;
 #[derive(TypeInfo)]
-struct CheckNonce(Compact<u32>);
+pub(super) struct CheckNonce(Compact<u32>);
 #[derive(TypeInfo)]
 #[scale_info(skip_type_params(S))]
-struct ChargeTransactionPayment<S: Spelling>(Compact<S::Tao>);
+pub(super) struct ChargeTransactionPayment<S: Spelling>(Compact<S::Tao>);
 #[derive(TypeInfo)]
-enum Mode {
+pub(super) enum Mode {
     Disabled,
     Enabled,
 }
 #[derive(TypeInfo)]
-struct CheckMetadataHash {
+pub(super) struct CheckMetadataHash {
     mode: Mode,
-}
-
-const FINE: ItemDeprecationInfo = ItemDeprecationInfo::NotDeprecated;
-
-fn plain(name: &'static str, ty: MetaType) -> StorageEntryMetadata {
-    StorageEntryMetadata {
-        name,
-        modifier: StorageEntryModifier::Default,
-        ty: StorageEntryType::Plain(ty),
-        default: vec![0],
-        docs: Vec::new(),
-        deprecation_info: FINE,
-    }
-}
-
-/// A map; its default is that many zero bytes, or there is none.
-fn map(
-    name: &'static str,
-    hashers: &[StorageHasher],
-    key: MetaType,
-    value: MetaType,
-    default: Option<usize>,
-) -> StorageEntryMetadata {
-    StorageEntryMetadata {
-        name,
-        modifier: match default {
-            Some(_) => StorageEntryModifier::Default,
-            None => StorageEntryModifier::Optional,
-        },
-        ty: StorageEntryType::Map { hashers: hashers.to_vec(), key, value },
-        default: vec![0; default.unwrap_or(1)],
-        docs: Vec::new(),
-        deprecation_info: FINE,
-    }
-}
-
-fn per_subnet<S: Spelling>(
-    name: &'static str,
-    value: MetaType,
-    default: usize,
-) -> StorageEntryMetadata {
-    map(name, &[StorageHasher::Identity], meta_type::<S::Netuid>(), value, Some(default))
-}
-
-fn pallet(
-    name: &'static str,
-    index: u8,
-    entries: Vec<StorageEntryMetadata>,
-    calls: MetaType,
-    event: Option<MetaType>,
-    error: Option<MetaType>,
-) -> PalletMetadata {
-    let nothing = EnumDeprecationInfo::nothing_deprecated;
-    PalletMetadata {
-        name,
-        storage: Some(PalletStorageMetadata { prefix: name, entries }),
-        calls: Some(PalletCallMetadata { ty: calls, deprecation_info: nothing() }),
-        event: event.map(|ty| PalletEventMetadata { ty, deprecation_info: nothing() }),
-        constants: Vec::new(),
-        error: error.map(|ty| PalletErrorMetadata { ty, deprecation_info: nothing() }),
-        associated_types: Vec::new(),
-        view_functions: Vec::new(),
-        index,
-        docs: Vec::new(),
-        deprecation_info: FINE,
-    }
-}
-
-fn subtensor_storage<S: Spelling>() -> Vec<StorageEntryMetadata> {
-    let concat = StorageHasher::Blake2_128Concat;
-    let bool_ = meta_type::<bool>;
-    let u16_ = meta_type::<u16>;
-    vec![
-        map(
-            "Uids",
-            &[StorageHasher::Identity, concat.clone()],
-            meta_type::<(S::Netuid, AccountId32)>(),
-            u16_(),
-            None,
-        ),
-        map("Owner", &[concat], meta_type::<AccountId32>(), meta_type::<AccountId32>(), Some(32)),
-        map(
-            "IsNetworkMember",
-            &[StorageHasher::Blake2_128Concat, StorageHasher::Identity],
-            meta_type::<(AccountId32, S::Netuid)>(),
-            bool_(),
-            Some(1),
-        ),
-        per_subnet::<S>("ValidatorTrust", meta_type::<Vec<S::Share>>(), 1),
-        per_subnet::<S>("Burn", meta_type::<S::Tao>(), 8),
-        per_subnet::<S>("CollateralLockShare", meta_type::<S::Share>(), 2),
-        per_subnet::<S>("NetworkRegistrationAllowed", bool_(), 1),
-        per_subnet::<S>("NetworkPowRegistrationAllowed", bool_(), 1),
-        per_subnet::<S>("RegistrationsThisInterval", u16_(), 2),
-        per_subnet::<S>("TargetRegistrationsPerInterval", u16_(), 2),
-        per_subnet::<S>("ImmunityPeriod", u16_(), 2),
-        per_subnet::<S>("SubnetworkN", u16_(), 2),
-        per_subnet::<S>("MaxAllowedUids", u16_(), 2),
-        per_subnet::<S>("NetworksAdded", bool_(), 1),
-        per_subnet::<S>("CommitRevealWeightsEnabled", bool_(), 1),
-        per_subnet::<S>("WeightsVersionKey", meta_type::<u64>(), 8),
-        map(
-            "Weights",
-            &[StorageHasher::Identity, StorageHasher::Identity],
-            meta_type::<(S::Netuid, u16)>(),
-            meta_type::<Vec<(u16, u16)>>(),
-            Some(1),
-        ),
-    ]
-}
-
-fn method(
-    name: &'static str,
-    inputs: Vec<(&'static str, MetaType)>,
-    output: MetaType,
-) -> RuntimeApiMethodMetadata {
-    let inputs = inputs.into_iter().map(|(name, ty)| FunctionParamMetadata { name, ty }).collect();
-    RuntimeApiMethodMetadata { name, inputs, output, docs: Vec::new(), deprecation_info: FINE }
-}
-
-fn api(name: &'static str, methods: Vec<RuntimeApiMethodMetadata>) -> RuntimeApiMetadata {
-    RuntimeApiMetadata {
-        name,
-        methods,
-        docs: Vec::new(),
-        version: Compact(1),
-        deprecation_info: FINE,
-    }
-}
-
-fn extensions<S: Spelling>(demanding: bool) -> Vec<TransactionExtensionMetadata> {
-    let empty = meta_type::<Empty>;
-    let unit = meta_type::<()>;
-    let mut list = vec![
-        ("CheckNonZeroSender", empty(), unit()),
-        ("CheckSpecVersion", empty(), meta_type::<u32>()),
-        ("CheckTxVersion", empty(), meta_type::<u32>()),
-        ("CheckGenesis", empty(), meta_type::<H256>()),
-        ("CheckMortality", meta_type::<Era>(), meta_type::<H256>()),
-        ("CheckNonce", meta_type::<CheckNonce>(), unit()),
-        ("CheckWeight", empty(), unit()),
-        ("ChargeTransactionPayment", meta_type::<ChargeTransactionPayment<S>>(), unit()),
-        // Nobody has heard of this one: it says nothing, so it must be survived.
-        ("CheckSomethingOfNextMonth", empty(), unit()),
-        ("CheckMetadataHash", meta_type::<CheckMetadataHash>(), meta_type::<Option<[u8; 32]>>()),
-    ];
-    if demanding {
-        list.push(("AttestSomething", meta_type::<u32>(), unit()));
-    }
-    list.into_iter()
-        .map(|(identifier, ty, implicit)| TransactionExtensionMetadata { identifier, ty, implicit })
-        .collect()
-}
-
-/// The metadata of a runtime of our own as bytes, without what is named in `lacking` (storage
-/// entries, methods, calls and fields alike).
-pub(super) fn metadata<S: Spelling>(lacking: &[String], demanding: bool) -> Vec<u8> {
-    let has = |name: &str| !lacking.iter().any(|absent| absent == name);
-    let concat = StorageHasher::Blake2_128Concat;
-    let account = map(
-        "Account",
-        &[concat],
-        meta_type::<AccountId32>(),
-        meta_type::<AccountInfo<S>>(),
-        Some(16 + 3 * 8 + 16),
-    );
-    let events = plain("Events", meta_type::<Vec<EventRecord<S>>>());
-    let mut pallets = vec![
-        pallet(
-            "System",
-            0,
-            vec![account, events],
-            meta_type::<SystemCall>(),
-            Some(meta_type::<SystemEvent>()),
-            None,
-        ),
-        pallet(
-            "Balances",
-            5,
-            Vec::new(),
-            meta_type::<BalancesCall<S>>(),
-            None,
-            Some(meta_type::<BalancesError>()),
-        ),
-        pallet(
-            "SubtensorModule",
-            7,
-            subtensor_storage::<S>(),
-            meta_type::<SubtensorCall<S>>(),
-            Some(meta_type::<SubtensorEvent<S>>()),
-            Some(meta_type::<SubtensorError>()),
-        ),
-    ];
-    for storage in pallets.iter_mut().filter_map(|pallet| pallet.storage.as_mut()) {
-        storage.entries.retain(|entry| has(entry.name));
-    }
-    let netuid = meta_type::<S::Netuid>;
-    let indexes = meta_type::<Vec<u16>>();
-    let mut apis = vec![
-        api(
-            "SubnetInfoRuntimeApi",
-            vec![
-                method(
-                    "get_metagraph",
-                    vec![("netuid", netuid())],
-                    meta_type::<Option<Metagraph<S>>>(),
-                ),
-                method(
-                    "get_selective_metagraph",
-                    vec![("netuid", netuid()), ("metagraph_indexes", indexes)],
-                    meta_type::<Option<SelectiveMetagraph<S>>>(),
-                ),
-            ],
-        ),
-        api(
-            "TransactionPaymentApi",
-            vec![method(
-                "query_info",
-                vec![("uxt", meta_type::<Vec<u8>>()), ("len", meta_type::<u32>())],
-                meta_type::<RuntimeDispatchInfo<S>>(),
-            )],
-        ),
-        api(
-            "AccountNonceApi",
-            vec![method(
-                "account_nonce",
-                vec![("account", meta_type::<AccountId32>())],
-                meta_type::<u32>(),
-            )],
-        ),
-    ];
-    for api in &mut apis {
-        api.methods.retain(|method| has(method.name));
-    }
-    let transaction_extensions = extensions::<S>(demanding);
-    let all = (0..).map(Compact).take(transaction_extensions.len()).collect();
-    let extrinsic = ExtrinsicMetadata {
-        versions: vec![4, 5],
-        address_ty: meta_type::<MultiAddress>(),
-        call_ty: meta_type::<RuntimeCall<S>>(),
-        signature_ty: meta_type::<MultiSignature>(),
-        transaction_extensions_by_version: [(0, all)].into_iter().collect(),
-        transaction_extensions,
-    };
-    let outer = OuterEnums {
-        call_enum_ty: meta_type::<RuntimeCall<S>>(),
-        event_enum_ty: meta_type::<RuntimeEvent<S>>(),
-        error_enum_ty: meta_type::<RuntimeError>(),
-    };
-    let custom = CustomMetadata { map: Default::default() };
-    let mut metadata = RuntimeMetadataV16::new(pallets, extrinsic, apis, outer, custom);
-    for ty in &mut metadata.types.types {
-        match &mut ty.ty.type_def {
-            TypeDef::Composite(composite) => {
-                composite.fields.retain(|field| field.name.as_deref().is_none_or(has));
-            }
-            TypeDef::Variant(variants) => variants.variants.retain(|variant| has(&variant.name)),
-            _ => {}
-        }
-    }
-    const PREFIX: u32 = u32::from_le_bytes(*b"meta");
-    RuntimeMetadataPrefixed(PREFIX, RuntimeMetadata::V16(metadata)).encode()
 }
