@@ -126,7 +126,15 @@ fn source(
     })
 }
 
-fn policy(s: &Settings, rules: &Rules, network: Network) -> Result<DeliveryPolicy, ConfigError> {
+/// How signals are delivered: the rule set's preset, changed by the settings.
+///
+/// # Errors
+/// The first setting that is wrong.
+pub fn policy(
+    s: &Settings,
+    rules: &Rules,
+    network: Network,
+) -> Result<DeliveryPolicy, ConfigError> {
     let known = match network {
         Network::Test => rules.mothership_testnet.as_deref(),
         Network::Local => None,

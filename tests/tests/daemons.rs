@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ptn_core::directory::Wire;
 use ptn_core::validator::{Fault, LoopbackValidator, ValidatorOptions, Verdict};
+use ptn_core::wallet::{Key, Password, Place, Replace};
 use ptn_tests::http::{receive_signal, request, submit_order};
 use ptn_tests::process::Home;
 use serde_json::{Value, json};
@@ -52,6 +53,32 @@ async fn one_process_receives_and_delivers_on_both_wires() {
     let (status, log) = miner.end().await;
     assert!(status.success(), "{log}");
     assert!(!log.contains("test-key"), "the key is in the log:\n{log}");
+}
+
+#[tokio::test]
+async fn an_encrypted_hotkey_is_opened_with_its_password_and_named_without_it() {
+    let v = validator().await;
+    let home = Home::new(&[v.entry(Wire::Btauth)]);
+    let place = Place::new(home.path("wallets"), "miner", "default").unwrap();
+    let key = Key::generate(12).unwrap();
+    let password = Password::new("correct horse").unwrap();
+    place.save_hotkey(&key, Some(&password), Replace::WithBackup).unwrap();
+
+    let locked = home.miner(MINER, &[]);
+    let (status, log) = locked.end().await;
+    assert_eq!(status.code(), Some(2), "{log}");
+    for part in ["encrypted", "--password-file", "PTN_WALLET_PASSWORD", "BT_PW_"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+
+    let file = home.path("password");
+    std::fs::write(&file, "correct horse\n").unwrap();
+    let mut miner = home.miner(MINER, &["--password-file", file.to_str().unwrap()]);
+    let up = miner.up().await;
+    assert!(up.to_string().contains(key.address()), "{up}");
+    miner.signal("-INT");
+    let (status, log) = miner.end().await;
+    assert!(status.success() && !log.contains("correct horse"), "{log}");
 }
 
 #[tokio::test]

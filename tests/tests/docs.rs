@@ -71,10 +71,32 @@ fn every_code_has_its_cause_and_fix() {
         "store_poisoned",
         "store_corrupt",
     ];
+    let wallet = [
+        "wallet_password_needed",
+        "wallet_wrong_password",
+        "wallet_corrupt",
+        "wallet_public_only",
+        "wallet_unsupported",
+        "wallet_mismatch",
+        "wallet_memory",
+        "wallet_io",
+        "wallet_unsafe",
+        "wallet_exists",
+        "wallet_name",
+        "wallet_password",
+        "phrase_empty",
+        "phrase_word_count",
+        "phrase_unknown_word",
+        "phrase_checksum",
+        "phrase_seed",
+        "phrase_derivation",
+        "phrase_random",
+    ];
     let signal = SignalErrorCode::ALL.iter().map(|c| c.as_str());
     let missing: Vec<&str> = signal
         .chain(verdict::codes())
         .chain(store)
+        .chain(wallet)
         .chain(ChainError::CODES)
         .filter(|code| !page.contains(&format!("`{code}`")))
         .collect();
@@ -146,7 +168,7 @@ fn modules_know_only_what_they_may() {
     forbid("store", &["crate::deliver", "crate::transport"]);
     forbid("transport", &["crate::store::Fs", "crate::store::Signal", "crate::deliver"]);
     forbid("deliver", &["std::fs", "store::fs", "HttpTransport", "SystemTime", "join_all"]);
-    for library in ["signal", "store", "deliver", "transport", "sign", "record"] {
+    for library in ["signal", "store", "deliver", "transport", "sign", "record", "wallet"] {
         forbid(library, &["crate::ops", "println!", "std::env::", "process::exit"]);
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));

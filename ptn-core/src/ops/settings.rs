@@ -277,22 +277,8 @@ pub const MINER: &[Setting] = &[
         None,
         "How often validators are read from the chain (default: the rule set's, 15m; 60s in 2024); also at once when deliveries fail as if one had moved",
     ),
-    setting(
-        "delivery.wire",
-        "delivery.wire",
-        &[],
-        "btauth|dendrite",
-        Some("btauth"),
-        "The protocol of validators from the chain: btauth since bittensor 11, dendrite before",
-    ),
-    setting(
-        "delivery.wire_for",
-        "delivery.wire-for",
-        &["delivery.wire_for"],
-        "HOTKEY=WIRE,..",
-        None,
-        "The protocol of single validators from the chain; may be repeated (in ptn.toml a table of its own)",
-    ),
+    DELIVERY_WIRE,
+    DELIVERY_WIRE_FOR,
     setting(
         "delivery.pacing",
         "delivery.pacing",
@@ -432,11 +418,29 @@ const DELIVERY_MOTHERSHIP: Setting = setting(
     "The authoritative validator of the mothership policy (default: the network's)",
 );
 
+const DELIVERY_WIRE: Setting = setting(
+    "delivery.wire",
+    "delivery.wire",
+    &[],
+    "btauth|dendrite",
+    Some("btauth"),
+    "The protocol of validators from the chain: btauth since bittensor 11, dendrite before",
+);
+const DELIVERY_WIRE_FOR: Setting = setting(
+    "delivery.wire_for",
+    "delivery.wire-for",
+    &["delivery.wire_for"],
+    "HOTKEY=WIRE,..",
+    None,
+    "The protocol of single validators from the chain; may be repeated (in ptn.toml a table of its own)",
+);
+
 /// Which chain and subnet, for commands about the chain; all of them are settings of the miner too.
 pub const CHAIN: &[Setting] = &[NETUID, SUBTENSOR_NETWORK, SUBTENSOR_CHAIN_ENDPOINT];
 
-/// Who gets a signal; settings of the miner too.
-pub const POLICY: &[Setting] = &[DELIVERY_POLICY, DELIVERY_MOTHERSHIP];
+/// Who gets a signal and how; settings of the miner too.
+pub const POLICY: &[Setting] =
+    &[DELIVERY_POLICY, DELIVERY_MOTHERSHIP, DELIVERY_WIRE, DELIVERY_WIRE_FOR];
 
 const WALLET_PATH: Setting = setting(
     "wallet.path",
