@@ -67,6 +67,26 @@ impl Failure {
         self
     }
 
+    /// Adds what to do about a server's refusal.
+    #[must_use]
+    pub(crate) fn hint_for_status(self, status: u16) -> Self {
+        let hint = match status {
+            401 => {
+                "the key is one from miner_secrets.json or api_keys.json in that server's data directory"
+            }
+            403 => "this address is not in the server's --server.allow-from",
+            404 => "is this really a ptn-server?",
+            409 if self.code == "uuid_conflict" => {
+                "the first signal stays as it is; send this one under another --order-uuid, or without one"
+            }
+            429 => "nothing was stored; try again in a moment",
+            503 => "see that server's log, then try again; the same order_uuid is not traded twice",
+            507 => "its disk is full, nothing was stored; make room there",
+            _ => return self,
+        };
+        if self.hint.is_some() { self } else { self.hint(hint) }
+    }
+
     /// A write to stdout that failed.
     pub(crate) fn write(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {

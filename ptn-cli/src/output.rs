@@ -184,7 +184,7 @@ impl Output {
         flow(self.talk_width, text, column)
     }
 
-    /// Columns of the terminal behind stdout; absent when it is none.
+    /// Columns of the terminal that stdout is; `None` elsewhere.
     pub fn width(&self) -> Option<usize> {
         self.width
     }

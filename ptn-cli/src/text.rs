@@ -1,4 +1,5 @@
-//! Words and numbers for people: times, ages, sizes, short hotkeys, columns. Pure functions.
+//! Words and numbers for people: times, ages, sizes, short hotkeys, columns.
+//! No files and no network.
 
 use ptn_core::chain::{Rao, Score};
 use ptn_core::json::{Json, Object};
@@ -6,6 +7,14 @@ use ptn_core::record::{DeliveryState, ValidatorRecord};
 use ptn_core::store::UnixMs;
 
 use crate::output::{Output, Style};
+
+/// How this program was called, so that a printed command can be typed: after `cargo run` it is not
+/// on the path.
+pub fn program() -> String {
+    let called = std::env::args().next().unwrap_or_default();
+    let relative = called.contains('/') && !called.starts_with('/');
+    if relative { called } else { "ptn-cli".to_owned() }
+}
 
 /// A hotkey short enough for a column: `5F3s…abcd`.
 pub fn short_key(hotkey: &str) -> String {

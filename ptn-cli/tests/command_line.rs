@@ -41,6 +41,7 @@ fn mistakes_end_with_2_and_say_what_was_meant() {
         (&["send", "--levrage", "1"], "--leverage"),
         (&["send", "BTCUSDC", "long", "0.1x", "--leverage", "1"], "twice"),
         (&["send"], "what is to be sent"),
+        (&["send", "BTCUSDC", "long"], "$1000 (value)"),
         (&["signals"], "list"),
         (&["signals", "list"], "no data directory"),
         (&["signals", "list", "--state", "lost"], "pending, processed, failed"),
@@ -130,6 +131,9 @@ fn settings_say_where_they_came_from() {
         ("b".into(), "PTN_WALLET_NAME".into())
     );
     assert_eq!(entry("wallet.hotkey")["origin"], "--wallet.hotkey");
+    let plain = run(dir.path(), &["config", "show"]).out;
+    let line = plain.lines().find(|l| l.starts_with("delivery.max_age ")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["delivery.max_age", "5m", "default"]);
     std::fs::write(dir.path().join("ptn.toml"), "[wallet]\nnam = \"a\"\n").unwrap();
     let said = run(dir.path(), &["config", "show"]);
     assert!(said.code == 2 && said.err.contains("did you mean wallet.name"), "{said:?}");
@@ -202,7 +206,27 @@ fn doctor_finds_what_is_missing_and_what_is_open() {
         &["doctor", "--wallet.path", "w", "--validators", "v.toml", "--axon.port", "0"],
     );
     assert_eq!(finney.code, 1, "{finney:?}");
-    assert!(finney.out.contains("loopback"), "{finney:?}");
+    for part in ["loopback", "mothership", "--delivery.policy"] {
+        assert!(finney.out.contains(part), "{part}: {finney:?}");
+    }
+    // Whatever keeps the miner from starting is found here first.
+    for (flag, value, part) in [
+        ("--delivery.policy", "most", "mothership, trust, all"),
+        ("--delivery.waits", "soon", "5s,10s"),
+        ("--subtensor.network", "nett", "finney"),
+        ("--server.key-rate", "x", "100/200"),
+        ("--axon.port", "x", "a port"),
+    ] {
+        let said = run(dir.path(), &[&args[..], &[flag, value]].concat());
+        let findings = said.json()["checks"].as_array().unwrap().clone();
+        let fails = findings.iter().filter(|c| c["level"] == "fail");
+        let named = |c: &serde_json::Value| c["message"].as_str().unwrap().contains(part);
+        assert_eq!(fails.filter(|c| named(c)).count(), 1, "{flag}: {said:?}");
+        assert_eq!(said.code, 1);
+    }
+    let said = common::command(dir.path()).args(args).env("PTN_LIMITS", "off").output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("PTN_LIMITS") && said.contains("PTN_SERVER_LIMITS"), "{said}");
 }
 
 #[test]
@@ -235,6 +259,12 @@ fn every_sample_is_valid_and_alerts_have_placeholders() {
     let alert = run(dir.path(), &["trigger", "market_long", "--print-alert"]).json();
     assert_eq!(alert["order_type"], "{{strategy.market_position}}");
     assert_eq!(alert["leverage"], "{{strategy.order.comment}}");
+    // What is said about placeholders is said where there are some.
+    let says_pine = |sample| {
+        let said = run(dir.path(), &["trigger", sample, "--print-alert"]);
+        said.err.contains("Pine")
+    };
+    assert!(says_pine("market-short") && !says_pine("flat-all") && !says_pine("limit"));
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "printing stored something");
 }
 

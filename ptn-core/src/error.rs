@@ -37,4 +37,32 @@ pub enum Error {
     #[cfg(feature = "chain")]
     #[error(transparent)]
     Chain(#[from] crate::chain::ChainError),
+    /// The engine could not be built.
+    #[error(transparent)]
+    Engine(#[from] crate::deliver::EngineError),
+    /// There is no hotkey to sign with.
+    #[cfg(feature = "sign")]
+    #[error(transparent)]
+    Hotkey(#[from] crate::sign::HotkeyError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bot_can_use_one_error_type_for_everything() {
+        fn engine() -> Result<(), Error> {
+            Err(crate::deliver::EngineError::Missing("store"))?
+        }
+        assert!(engine().unwrap_err().to_string().contains("store"));
+        #[cfg(feature = "sign")]
+        {
+            fn hotkey() -> Result<(), Error> {
+                crate::sign::Hotkey::from_keyfile("no/such/file")?;
+                Ok(())
+            }
+            assert!(hotkey().unwrap_err().to_string().contains("no/such/file"));
+        }
+    }
 }

@@ -280,6 +280,54 @@ impl fmt::Display for Json {
     }
 }
 
+/// A double as Python's `repr` writes it: the fewest digits that read back, of these the closest,
+/// of two equally close ones the even one, and an exponent outside `1e-4` to `1e16`.
+pub(crate) fn python_float(x: f64) -> String {
+    if x.is_nan() {
+        return "nan".to_owned();
+    }
+    if x.is_infinite() {
+        return if x > 0.0 { "inf" } else { "-inf" }.to_owned();
+    }
+    let shortest = format!("{x:e}");
+    let count =
+        |text: &str| text.split('e').next().map_or(1, |m| m.matches(char::is_numeric).count());
+    // Rust takes the larger of two equally close texts, but with a given number of digits the even
+    // one.
+    let closest = format!("{x:.*e}", count(&shortest).saturating_sub(1));
+    let text = if closest.parse() == Ok(x) { closest } else { shortest };
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if !(-4..16).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs());
+    }
+    let mut out = String::with_capacity(24);
+    if mantissa.starts_with('-') {
+        out.push('-');
+    }
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let whole = usize::try_from(exponent + 1).unwrap_or(0);
+    match (whole, digits.get(..whole), digits.get(whole..)) {
+        (0, ..) => {
+            out.push_str("0.");
+            out.extend((exponent + 1..0).map(|_| '0'));
+            out.push_str(&digits);
+        }
+        (_, Some(whole), Some(rest)) => {
+            out.push_str(whole);
+            out.push('.');
+            out.push_str(if rest.is_empty() { "0" } else { rest });
+        }
+        _ => {
+            out.push_str(&digits);
+            out.extend((digits.len()..whole).map(|_| '0'));
+            out.push_str(".0");
+        }
+    }
+    out
+}
+
 pub(crate) fn quote(out: &mut String, text: &str, ascii: bool) {
     out.push('"');
     let plain = |b: u8| b >= 0x20 && b != b'"' && b != b'\\' && (b < 0x80 || !ascii);
@@ -559,6 +607,37 @@ mod tests {
             json.to_python_indented(),
             "{\n    \"a\": {\n        \"b\": [\n            1,\n            \"\\u00e9\"\n        ]\n    },\n    \"c\": {},\n    \"d\": []\n}"
         );
+    }
+
+    #[test]
+    fn doubles_are_as_python_writes_them() {
+        for (x, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (-120.0, "-120.0"),
+            (0.25, "0.25"),
+            (0.0001, "0.0001"),
+            (0.00012345, "0.00012345"),
+            (0.00001, "1e-05"),
+            (1e15, "1000000000000000.0"),
+            (9_999_999_999_999_998.0, "9999999999999998.0"),
+            (1e16, "1e+16"),
+            (1e22, "1e+22"),
+            (1e23, "1e+23"),
+            (1.5e300, "1.5e+300"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (f64::MIN_POSITIVE, "2.2250738585072014e-308"),
+            // ...293.25, ...708.25 and ...729.75: halfway between two texts of the same length.
+            (968_092_563_802_293.2, "968092563802293.2"),
+            (-868_054_449_704_708.2, "-868054449704708.2"),
+            (703_224_052_820_729.8, "703224052820729.8"),
+            (f64::NAN, "nan"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(python_float(x), text);
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub mod json;
 #[doc(hidden)]
 pub mod ops;
 pub mod order;
+#[cfg(feature = "paper")]
+pub mod paper;
 pub mod record;
 pub mod rules;
 pub mod sign;

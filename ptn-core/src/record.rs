@@ -104,6 +104,9 @@ pub struct ValidatorRecord {
     pub state: DeliveryState,
     /// Attempts begun.
     pub attempts: u32,
+    /// Of these, the ones to which the validator answered with a wait: they cost no try.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waits: u32,
     /// Whether bytes of an attempt may have reached the validator.
     pub maybe_sent: bool,
     /// The validator's last words, or what went wrong; empty when accepted at once.
@@ -128,6 +131,10 @@ pub struct ValidatorRecord {
     pub v_trust: Option<f64>,
 }
 
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
 impl ValidatorRecord {
     /// A record of a delivery that has not begun.
     pub fn new(hotkey: &str, address: String, required: bool, at: UnixMs) -> Self {
@@ -137,6 +144,7 @@ impl ValidatorRecord {
             required,
             state: DeliveryState::Submitted,
             attempts: 0,
+            waits: 0,
             maybe_sent: false,
             message: String::new(),
             code: String::new(),

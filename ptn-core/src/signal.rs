@@ -95,8 +95,24 @@ impl Signal {
         id.as_str().map(TradePairId::from)
     }
 
+    /// The pair in whose queue it stands. `None` for what touches every pair and so may neither be
+    /// overtaken nor overtake: `FLAT_ALL` and cancelling `ALL`, whatever pair they name, and
+    /// signals without a pair.
+    pub fn queue(&self) -> Option<TradePairId> {
+        let everywhere = match self.execution_type() {
+            ExecutionType::FlatAll => true,
+            ExecutionType::LimitCancel => self.order_uuid.eq_ignore_ascii_case("ALL"),
+            _ => false,
+        };
+        if everywhere { None } else { self.trade_pair() }
+    }
+
     /// How the order is executed.
     pub fn execution_type(&self) -> ExecutionType {
+        if self.era == Era::Y2024 {
+            // There was but one; a field of that name is an unknown one.
+            return ExecutionType::Market;
+        }
         self.word("execution_type").and_then(ExecutionType::parse).unwrap_or(ExecutionType::Market)
     }
 
@@ -138,6 +154,19 @@ impl Signal {
             ExecutionType::LimitEdit => false,
             _ => self.order_type() == Some(OrderType::Flat),
         }
+    }
+
+    /// Whether a validator that was sent it twice acts once, provided that it recognises order
+    /// uuids. Cancelling and closing twice is closing once; but an edit may carry any uuid again,
+    /// so a bracket that it creates would be created twice.
+    pub fn may_repeat(&self) -> bool {
+        if self.execution_type() != ExecutionType::LimitEdit {
+            return true;
+        }
+        let Some(Json::Array(entries)) = self.body.get("bracket_orders") else { return true };
+        entries.iter().all(|entry| {
+            entry.as_object().and_then(|o| o.get("order_uuid")).is_some_and(|id| *id != Json::Null)
+        })
     }
 
     /// What goes on the wire under `signal`.

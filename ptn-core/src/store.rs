@@ -108,7 +108,7 @@ impl Filter {
 /// How many events a slow listener may lag behind before it misses some.
 const EVENT_BACKLOG: usize = 4096;
 
-fn now_ms() -> UnixMs {
+pub(crate) fn now_ms() -> UnixMs {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |since| UnixMs::try_from(since.as_millis()).unwrap_or(UnixMs::MAX))
 }

@@ -107,7 +107,7 @@ pub struct TransportError {
     pub certainty: Certainty,
     /// Stable code: `connect`, `connect_timeout`, `address_refused`, `timeout`, `connection_lost`,
     /// `bad_answer`, `answer_too_large`, `wrong_validator`, `wrong_order`, `signing`,
-    /// `not_sendable`.
+    /// `not_sendable`; `panicked` when a transport did.
     pub code: &'static str,
     /// What happened, where, and what to do.
     pub message: String,

@@ -15,6 +15,7 @@ use ptn_core::store::fs::{FsOptions, FsStore};
 use ptn_core::store::{SignalStore, StoreError};
 use ptn_core::transport::HttpTransport;
 use ptn_core::transport::http::HttpOptions;
+use ptn_core::transport::nonce;
 use ptn_core::wallet::{self, WalletError};
 use ptn_server::{App, ServerError};
 use tokio::net::TcpListener;
@@ -34,7 +35,7 @@ pub enum MinerError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The hotkey's file.
-    #[error(transparent)]
+    #[error("{0} (named by --wallet.path, --wallet.name and --wallet.hotkey)")]
     Hotkey(#[from] WalletError),
     /// The spool.
     #[error(transparent)]
@@ -114,6 +115,10 @@ pub async fn run(
     let options = FsOptions::new(Arc::clone(&config.rules));
     let store = Arc::new(FsStore::open_owner(&config.data_dir, options)?);
     let _in_use = lock_hotkey(&config, hotkey.hotkey())?;
+    let nonces = config.data_dir.join(".ptn/nonce");
+    if let Err(error) = nonce::keep(&nonces) {
+        tracing::warn!(file = %nonces.display(), %error, "the last nonce cannot be kept for the next run");
+    }
     let monitor_listener = listen(config.monitor, "--axon.port").await?;
     let server_address = config.server.as_ref().map(|(address, _)| *address);
     let server_listener = listen(server_address, "--server.listen").await?;
@@ -151,6 +156,11 @@ pub async fn run(
         directory,
         policy: config.policy.clone(),
         addresses: config.addresses(),
+        by_hand: matches!(config.source, Source::File(_)),
+        source: match &config.source {
+            Source::File(file) => file.display().to_string(),
+            Source::Chain(_) => format!("subnet {} of {}", config.netuid, config.network),
+        },
     });
     tokio::spawn(Arc::clone(&targets).log(down.clone()));
     let address =

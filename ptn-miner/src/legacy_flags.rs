@@ -20,7 +20,8 @@ pub(crate) fn with_flags(command: Command) -> Command {
     FLAGS.iter().fold(command, |command, (flag, takes_value, _)| {
         let action = if *takes_value { ArgAction::Set } else { ArgAction::SetTrue };
         let other = flag.replace('-', "_");
-        command.arg(Arg::new(*flag).long(*flag).alias(other).hide(true).action(action))
+        let arg = Arg::new(*flag).long(*flag).alias(other).overrides_with(*flag);
+        command.arg(arg.hide(true).action(action))
     })
 }
 

@@ -9,6 +9,8 @@ use ptn_core::transport::address::AddressPolicy;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::validators;
+
 /// One validator that gets signals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Target {
@@ -27,6 +29,10 @@ pub(crate) struct Targets {
     pub(crate) directory: Arc<dyn ValidatorDirectory>,
     pub(crate) policy: DeliveryPolicy,
     pub(crate) addresses: AddressPolicy,
+    /// Where the list comes from, for messages.
+    pub(crate) source: String,
+    /// Whether somebody wrote the list, and wants to know of every address in it that is not called.
+    pub(crate) by_hand: bool,
 }
 
 impl Targets {
@@ -60,7 +66,7 @@ impl Targets {
             let list = lists.borrow_and_update().clone();
             let targets = self.of(&list);
             if list.is_known() && (first || targets != known) {
-                self.say(&targets);
+                self.say(&list, &targets);
                 (known, first) = (targets, false);
             }
             tokio::select! {
@@ -70,25 +76,30 @@ impl Targets {
         }
     }
 
-    fn say(&self, targets: &[Target]) {
+    fn say(&self, list: &Snapshot, targets: &[Target]) {
         let required: Vec<_> =
             targets.iter().filter(|t| t.required).map(|t| t.hotkey.as_str()).collect();
         let copies = targets.len().saturating_sub(required.len());
         if required.is_empty() {
-            tracing::warn!(copies, "no signal can be acknowledged: {}", self.policy.nobody());
+            let why = validators::lacks_mothership(list, &self.policy.select);
+            tracing::warn!("{}: {}", self.source, why.unwrap_or_else(|| self.policy.nobody()));
         } else {
             let must = required.len();
             // A subnet of 256 would make a long line.
             let names = required.iter().take(8).copied().collect::<Vec<_>>().join(" ");
             tracing::info!(required = must, copies, "signals go to {names}");
         }
-        for target in targets {
-            if let Some(why) = target.refused {
+        for validator in list.iter() {
+            let target = targets.iter().find(|t| t.hotkey == validator.hotkey);
+            let Err(why) = self.addresses.check(validator.address()) else { continue };
+            if target.is_some() || self.by_hand {
                 tracing::warn!(
-                    validator = target.hotkey,
-                    address = target.address,
-                    required = target.required,
-                    "this validator is not called: {why}, which only --subtensor.network local may be"
+                    validator = validator.hotkey,
+                    address = %validator.address(),
+                    required = target.is_some_and(|t| t.required),
+                    "{}: this validator is not called: {why}; only --subtensor.network local may \
+                     call it",
+                    self.source
                 );
             }
         }

@@ -108,14 +108,25 @@ impl ServerConfig {
     /// Sets one value by its key.
     ///
     /// # Errors
-    /// One sentence that names the key, the value and what is allowed; an unknown key is an error.
+    /// What is allowed, in one sentence for behind key and value; an unknown key is an error.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
-        let say = |wanted: &str| format!("{value:?} is not allowed; expected {wanted}");
+        let say = |wanted: &str| format!("expected {wanted}");
         let duration = || parse_duration(value).ok_or_else(|| say("a time like 500ms, 30s or 5m"));
-        let count = || value.parse().map_err(|_| say("a whole number"));
+        // Without any time nothing can be read or written.
+        let some_time = || match duration()? {
+            time if time < Duration::from_millis(1) => Err(say("a time of at least 1ms")),
+            time => Ok(time),
+        };
+        let count = |least: usize| {
+            value
+                .parse()
+                .ok()
+                .filter(|n| *n >= least)
+                .ok_or_else(|| format!("expected a whole number from {least}"))
+        };
         let flag = || parse_switch(value).ok_or_else(|| say("on or off"));
         let rate = || parse_rate(value).ok_or_else(|| say("requests per second / burst: 100/200"));
-        let networks = || Network::parse_list(value).map_err(|e| say(&e));
+        let networks = || Network::parse_list(value);
         match key {
             "server.submit_deadline" => self.submit_deadline = duration()?,
             "server.limits" => self.limits = flag()?,
@@ -124,20 +135,20 @@ impl ServerConfig {
             "server.auth_failures" => {
                 self.auth_failures_per_minute = value.parse().map_err(|_| say("a whole number"))?;
             }
-            "server.max_body" => self.max_body = count()?,
-            "server.header_timeout" => self.header_timeout = duration()?,
-            "server.body_timeout" => self.body_timeout = duration()?,
-            "server.write_timeout" => self.write_timeout = duration()?,
-            "server.max_connections" => self.max_connections = count()?.max(1),
+            "server.max_body" => self.max_body = count(1024)?,
+            "server.header_timeout" => self.header_timeout = some_time()?,
+            "server.body_timeout" => self.body_timeout = some_time()?,
+            "server.write_timeout" => self.write_timeout = some_time()?,
+            "server.max_connections" => self.max_connections = count(1)?,
             "server.max_connections_per_address" => {
-                self.max_connections_per_address = count()?.max(1);
+                self.max_connections_per_address = count(1)?;
             }
             "server.trusted_proxies" => self.trusted_proxies = networks()?,
             "server.allow_from" => self.allow_from = networks()?,
             "server.key_overlap" => self.key_overlap = duration()?,
             "tradingview.actions" => self.tradingview.actions = flag()?,
             "tradingview.position_change" => self.tradingview.position_change = flag()?,
-            "tradingview.tickers" => self.tradingview.set_tickers(value).map_err(|e| say(&e))?,
+            "tradingview.tickers" => self.tradingview.set_tickers(value)?,
             "tradingview.idempotency" => self.tradingview.idempotency = flag()?,
             _ => return Err(format!("{key} is not a setting of the server")),
         }
@@ -154,7 +165,7 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
         Ok(port) => Ok(SocketAddr::from(([127, 0, 0, 1], port))),
         Err(_) => text.parse(),
     };
-    address.map_err(|_| format!("{text:?} is not an address and port like {DEFAULT_LISTEN}"))
+    address.map_err(|_| format!("expected an address and a port like {DEFAULT_LISTEN}"))
 }
 
 fn parse_switch(text: &str) -> Option<bool> {
@@ -199,6 +210,9 @@ mod tests {
             ("server.submit_deadline", "soon", "30s"),
             ("server.key_rate", "0", "100/200"),
             ("server.allow_from", "tradingview,here", "\"here\""),
+            ("server.max_body", "0", "from 1024"),
+            ("server.max_connections", "0", "from 1"),
+            ("server.header_timeout", "0s", "at least 1ms"),
             ("server.color", "red", "not a setting"),
         ] {
             let error = config.set(key, value).unwrap_err();

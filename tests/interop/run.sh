@@ -1,6 +1,8 @@
 #!/bin/sh
 # Runs the Rust side against the real Python peers. Needs python3 (3.11) with venv and pip; the
 # packages are fetched once. Everything stays in this folder and on 127.0.0.1.
+# PTN_PEERS names a folder with the conformance peers btauth_axon.py and legacy_axon.py, if you have
+# them: they are met as well.
 set -eu
 cd "$(dirname "$0")"
 for peer in legacy btauth wallet; do

@@ -9,6 +9,7 @@
 )]
 
 pub mod http;
+pub mod paper_year;
 pub mod process;
 pub mod script;
 pub mod vectors;

@@ -28,6 +28,10 @@ pub enum Answer {
     Silent,
     /// Processes it and loses the answer.
     Lost,
+    /// Answers 503 and asks to come back after so many seconds.
+    Busy(u64),
+    /// A bug in the transport.
+    Panic,
 }
 
 /// One attempt as the validator saw it.
@@ -134,6 +138,12 @@ impl ValidatorTransport for ScriptedTransport {
                 order_json: String::new(),
                 ..ok
             }),
+            Answer::Busy(seconds) => Ok(ValidatorReply {
+                status: 503,
+                retry_after: Some(Duration::from_secs(seconds)),
+                ..ValidatorReply::default()
+            }),
+            Answer::Panic => panic!("scripted"),
             Answer::Status(status) => Ok(ValidatorReply { status, ..ValidatorReply::default() }),
             Answer::Unreachable => error(Certainty::NotSent, "connect"),
             Answer::Lost => error(Certainty::MaybeSent, "timeout"),

@@ -265,6 +265,27 @@ async fn files_are_taken_in_the_order_of_their_age_then_name() {
 }
 
 #[tokio::test]
+async fn a_signal_is_as_old_as_its_file() {
+    let three_hours = Duration::from_secs(3 * 3600);
+    let spool = Spool::new(Era::Y2026).restart(|dir| {
+        for (name, at) in [
+            ("left-behind", SystemTime::now() - three_hours),
+            ("from-the-future", SystemTime::now() + three_hours),
+        ] {
+            let path = dir.join("received_signals").join(name);
+            std::fs::write(&path, PLAIN).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+        }
+    });
+    let ms = |age: Duration| i64::try_from(age.as_millis()).unwrap();
+    let now = || ms(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap());
+    let age = now() - spool.adopted("left-behind").await.accepted_at;
+    assert!((ms(three_hours)..ms(three_hours + PATIENCE)).contains(&age), "{age} ms");
+    let age = now() - spool.adopted("from-the-future").await.accepted_at;
+    assert!((0..ms(PATIENCE)).contains(&age), "{age} ms");
+}
+
+#[tokio::test]
 async fn the_same_file_again_is_one_signal_and_another_content_is_a_conflict() {
     let spool = Spool::new(Era::Y2026);
     spool.drop_file("a", PLAIN);

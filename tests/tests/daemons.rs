@@ -202,15 +202,50 @@ async fn mistakes_in_the_settings_say_what_where_and_what_to_do() {
         (&["--delivery.pacing", "maybe"][..], &["--delivery.pacing", "on, off"][..]),
         (&["--wallet.hotkey", "nobody"], &["wallets/miner/hotkeys/nobody"]),
         (&["--rules", "1999"], &["2024, 2025, 2026"]),
+        (&["--wallet.hotkey", "torn"], &["wallets/miner/hotkeys/torn", "--wallet.hotkey"]),
     ] {
+        std::fs::write(home.path("wallets/miner/hotkeys/torn"), "{").unwrap();
         let (status, said) = home.miner(MINER, flags).end().await;
         assert_eq!(status.code(), Some(2), "{said}");
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        assert_eq!(said.matches(parts[0]).count(), 1, "said twice: {said}");
     }
+    let entry = validator().await.entry(Wire::Btauth);
+    home.set_validators(&[entry]);
+    let file = home.path("validators.toml");
+    let list = std::fs::read_to_string(&file).unwrap();
+    for (list, parts) in [
+        (list.replace("v_trust", "vtrust"), &["line 1", "vtrust", "v_trust"][..]),
+        (list.replace("\"btauth\"", "\"btauht\""), &["btauht", "dendrite"]),
+        (list.replace("127.0.0.1", "localhost"), &["IP address"]),
+        ("x = [".to_owned(), &["validators.toml", "line 1"]),
+    ] {
+        std::fs::write(&file, list).unwrap();
+        let (status, said) = home.miner(MINER, &[]).end().await;
+        assert_eq!(status.code(), Some(2), "{said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    }
+    std::fs::write(&file, list).unwrap();
     std::fs::remove_file(home.data().join("miner_secrets.json")).unwrap();
     let (status, said) = home.server(SERVER, &[]).end().await;
     assert_eq!(status.code(), Some(1));
     assert!(said.contains("miner_secrets.json") && said.contains("api_key"), "{said}");
+}
+
+#[tokio::test]
+async fn a_list_with_which_nothing_can_work_is_a_warning_at_the_start() {
+    let v = validator().await;
+    let home = Home::new(&[v.entry(Wire::Btauth)]);
+    let flags = ["--subtensor.network", "finney", "--delivery.policy", "mothership"];
+    let mut miner = home.miner(MINER, &flags);
+    miner.up().await;
+    miner.signal("-INT");
+    let (_, log) = miner.end().await;
+    for part in
+        ["a loopback address", "network local", "is not in the list", "--delivery.mothership"]
+    {
+        assert!(log.contains(part), "{part} in {log}");
+    }
 }
 
 #[tokio::test]

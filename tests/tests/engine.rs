@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use ptn_core::deliver::{DeliveryPolicy, Engine, OnUnknown, Select};
+use ptn_core::deliver::{Clock, DeliveryPolicy, Engine, OnUnknown, Select};
 use ptn_core::directory::{StaticDirectory, Validator};
 use ptn_core::record::{DeliveryState, SignalState, legacy};
 use ptn_core::rules::{Era, Rules};
@@ -40,6 +41,17 @@ impl Bench {
         transport: ScriptedTransport,
         change: impl FnOnce(&mut DeliveryPolicy),
     ) -> Self {
+        Self::by_clock(paused_clock(), store, era, validators, transport, change)
+    }
+
+    fn by_clock(
+        clock: Clock,
+        store: Arc<MemoryStore>,
+        era: Era,
+        validators: Vec<Validator>,
+        transport: ScriptedTransport,
+        change: impl FnOnce(&mut DeliveryPolicy),
+    ) -> Self {
         let rules = Rules::load(era).unwrap();
         let mut policy = DeliveryPolicy::preset(&rules, Some("v1"));
         policy.jitter = 0.0;
@@ -53,7 +65,7 @@ impl Bench {
             .directory(Arc::clone(&directory) as _)
             .transport(Arc::clone(&transport) as _)
             .policy(policy)
-            .clock(paused_clock())
+            .clock(clock)
             .start()
             .unwrap();
         Self { rules, store, directory, transport, engine }
@@ -193,6 +205,76 @@ async fn a_lost_answer_of_2024_is_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_after_a_lost_answer_proves_nothing_unless_it_judges_the_order() {
+    let halted = "No buying power remaining for BTCUSDC (capped by portfolio)";
+    for (after, state) in [
+        (Answer::Status(401), DeliveryState::Unknown),
+        (Answer::Status(400), DeliveryState::Unknown),
+        (Answer::Status(403), DeliveryState::Unknown),
+        (Answer::Refuse(halted, Some(false)), DeliveryState::Rejected),
+    ] {
+        let answers = [Answer::Lost, after.clone()];
+        // A validator that was restarted in between and does not know the first copy.
+        let transport = ScriptedTransport::new(script(&[("v1", &answers)]), false);
+        let bench = Bench::new(Era::Y2026, vec![validator("v1", 0.9)], transport, |_| {});
+        let stored = bench.send("a", "BTCUSDC").await.finished().await.unwrap();
+        let record = &stored.validators["v1"];
+        assert_eq!((record.state, record.attempts), (state, 2), "{after:?}");
+        let warned = record.message.contains("may have been processed");
+        assert_eq!(warned, state == DeliveryState::Unknown, "{after:?}: {}", record.message);
+    }
+}
+
+/// Validators let an edit use a uuid again, so they would create the bracket a second time.
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_creates_a_bracket_is_not_repeated_after_a_lost_answer() {
+    let edit = |entry: &str| {
+        format!(
+            r#"{{"trade_pair":"BTCUSDC","order_type":"FLAT","execution_type":"LIMIT_EDIT","bracket_orders":[{{"order_uuid":"b1","stop_loss":2}},{entry}]}}"#
+        )
+    };
+    for (entry, state, times) in [
+        (r#"{"stop_loss":1}"#, DeliveryState::Unknown, 1),
+        (r#"{"order_uuid":null,"stop_loss":1}"#, DeliveryState::Unknown, 1),
+        (r#"{"order_uuid":"b2","stop_loss":1}"#, DeliveryState::Accepted, 2),
+    ] {
+        let lost = ScriptedTransport::new(script(&[("v1", &[Answer::Lost])]), false);
+        let bench = Bench::new(Era::Y2026, vec![validator("v1", 0.9)], lost, |_| {});
+        let signal = bench.raw(&edit(entry));
+        let stored = bench.engine.submit(&signal).await.unwrap().finished().await.unwrap();
+        assert_eq!(stored.validators["v1"].state, state, "{entry}");
+        assert_eq!(bench.transport.uuids("v1").len(), times, "{entry}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_honoured_within_reason() {
+    for (asked, waited) in [(0, 5), (40, 40), (1_000_000_000_000, 300)] {
+        let transport = ScriptedTransport::new(script(&[("v1", &[Answer::Busy(asked)])]), true);
+        let bench =
+            Bench::new(Era::Y2026, vec![validator("v1", 0.9)], transport, |p| p.max_age.clear());
+        bench.send("a", "BTCUSDC").await.finished().await.unwrap();
+        let at: Vec<u64> = bench.transport.seen().iter().map(|s| s.at.as_secs()).collect();
+        assert_eq!(at, [0, waited], "asked for {asked} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_panics_costs_an_attempt_and_nothing_else() {
+    let panics = [Answer::Panic, Answer::Panic];
+    let transport = ScriptedTransport::new(script(&[("v1", &panics)]), true);
+    let bench = Bench::new(Era::Y2026, three(), transport, |_| {});
+    for id in ["a", "b"] {
+        bench.send(id, "BTCUSDC").await;
+    }
+    for id in ["a", "b"] {
+        assert_eq!(bench.finished(id).await.state, SignalState::Processed, "{id}");
+    }
+    assert_eq!(bench.transport.uuids("v1"), ["a", "a", "a", "b"]);
+    assert_eq!(bench.transport.uuids("v2"), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_order_of_2024_is_sent_again_only_on_request() {
     let lost = ScriptedTransport::new(script(&[("v1", &[Answer::Lost])]), false);
     let bench = Bench::new(Era::Y2024, vec![validator("v1", 0.9)], lost, |_| {});
@@ -307,6 +389,25 @@ async fn signals_without_a_pair_are_barriers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_touches_every_pair_is_a_barrier_even_when_it_names_one() {
+    for everything in [
+        r#"{"execution_type":"FLAT_ALL","order_uuid":"ALL","trade_pair":"SOLUSDC"}"#,
+        r#"{"execution_type":"LIMIT_CANCEL","order_uuid":"all","trade_pair":"SOLUSDC"}"#,
+    ] {
+        let slow = ScriptedTransport::new([], true).slow("v1", Duration::from_secs(1));
+        let bench = Bench::new(Era::Y2026, vec![validator("v1", 0.9)], slow, |_| {});
+        bench.send("a", "BTCUSDC").await;
+        let receipt = bench.engine.submit(&bench.raw(everything)).await.unwrap();
+        bench.send("c", "ETHUSDC").await;
+        receipt.finished().await.unwrap();
+        bench.finished("c").await;
+        let at: Vec<u64> = bench.transport.seen().iter().map(|s| s.at.as_secs()).collect();
+        assert_eq!(at, [0, 1, 2], "{everything}");
+        assert_eq!(bench.transport.seen()[2].order_uuid, "c");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_old_opening_order_expires_and_a_closing_one_does_not() {
     let down = vec![Answer::Unreachable; 500];
     let bench = Bench::new(
@@ -324,6 +425,107 @@ async fn an_old_opening_order_expires_and_a_closing_one_does_not() {
     let stored = bench.finished("close").await;
     assert_eq!(stored.validators["v1"].state, DeliveryState::Rejected);
     assert_eq!(stored.validators["v1"].attempts, 21);
+}
+
+/// Stops an engine as a restart does, and starts another one on the same store and clock.
+async fn restart(first: Bench, clock: &Clock, answers: ScriptedTransport) -> Bench {
+    let pacing = DeliveryPolicy::preset(&first.rules, None).pacing;
+    first.engine.shutdown(Duration::from_secs(1)).await;
+    let store = Arc::clone(&first.store);
+    drop(first);
+    store.release_claims();
+    Bench::by_clock(Arc::clone(clock), store, Era::Y2026, one(), answers, |p| {
+        p.max_age.clear();
+        p.pacing = pacing;
+    })
+}
+
+fn one() -> Vec<Validator> {
+    vec![validator("v1", 0.9)]
+}
+
+fn paced(clock: &Clock, answers: ScriptedTransport) -> Bench {
+    let store = Arc::new(MemoryStore::with_clock(|| 1_800_000_000_000));
+    Bench::by_clock(Arc::clone(clock), store, Era::Y2026, one(), answers, |p| {
+        p.max_age.clear();
+        p.pacing = DeliveryPolicy::preset(&Rules::load(Era::Y2026).unwrap(), None).pacing;
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_is_no_new_budget_and_no_new_cooldown() {
+    let clock = paused_clock();
+    let start = tokio::time::Instant::now();
+    let first = paced(&clock, ScriptedTransport::new([], true));
+    first.send("a", "BTCUSDC").await.finished().await.unwrap();
+    let second = restart(first, &clock, ScriptedTransport::new([], true)).await;
+    second.send("b", "BTCUSDC").await.finished().await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 5, "the pair's cooldown");
+    for (i, pair) in ["ETH", "SOL", "XRP", "DOGE", "LINK", "AVAX", "LTC", "BNB"].iter().enumerate()
+    {
+        second.send(&format!("c{i}"), &format!("{pair}USDC")).await.finished().await.unwrap();
+    }
+    assert_eq!(start.elapsed().as_secs(), 5);
+    let third = restart(second, &clock, ScriptedTransport::new([], true)).await;
+    third.send("d", "ADAUSDC").await.finished().await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 60, "ten requests within a window");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_during_a_wait_keeps_its_end_and_the_tries() {
+    let clock = paused_clock();
+    let limited = "Rate limited. Please wait 20 seconds before sending another signal.";
+    let answers = script(&[(
+        "v1",
+        &[
+            Answer::Refuse(limited, Some(true)),
+            Answer::Refuse(limited, Some(true)),
+            Answer::Refuse(limited, Some(true)),
+        ],
+    )]);
+    let first = paced(&clock, ScriptedTransport::new(answers, true));
+    first.send("a", "BTCUSDC").await;
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert_eq!(first.transport.uuids("v1").len(), 3);
+    let hm = Answer::Refuse("hm", Some(true));
+    let answers = script(&[("v1", &[hm.clone(), hm])]);
+    let second = restart(first, &clock, ScriptedTransport::new(answers, true)).await;
+    // Another pair waits as well: the validator spoke of every signal.
+    second.send("b", "ETHUSDC").await;
+    let stored = second.finished("a").await;
+    let record = &stored.validators["v1"];
+    assert_eq!((record.state, record.attempts, record.waits), (DeliveryState::Accepted, 5, 3));
+    let seen = second.transport.seen();
+    assert_eq!(seen[0].at.as_secs(), 60 - 45, "{seen:?}");
+    second.finished("b").await;
+}
+
+/// Two hours ahead, a day back: neither expires what is fresh, nor keeps alive what is old, nor
+/// changes when the next try is due.
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_is_set_while_running_changes_no_age_and_no_wait() {
+    for jump_ms in [2 * 3_600_000_i64, -86_400_000] {
+        let offset = Arc::new(AtomicI64::new(0));
+        let (base, set) = (paused_clock(), Arc::clone(&offset));
+        let clock: Clock = Arc::new(move || base() + set.load(Ordering::Relaxed));
+        let down = vec![Answer::Unreachable; 100];
+        let bench = Bench::by_clock(
+            clock,
+            Arc::new(MemoryStore::with_clock(|| 1_800_000_000_000)),
+            Era::Y2026,
+            vec![validator("v1", 0.9)],
+            ScriptedTransport::new(script(&[("v1", &down)]), true),
+            |p| p.waits = vec![Duration::from_secs(40); 20],
+        );
+        let start = tokio::time::Instant::now();
+        let receipt = bench.send("a", "BTCUSDC").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        offset.store(jump_ms, Ordering::Relaxed);
+        let stored = receipt.finished().await.unwrap();
+        let record = &stored.validators["v1"];
+        assert_eq!((record.state, record.attempts), (DeliveryState::Expired, 8), "{jump_ms}");
+        assert_eq!(start.elapsed().as_secs(), 300, "{jump_ms}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -442,11 +644,11 @@ async fn the_mothership_decides_and_trusted_ones_get_a_copy_once() {
 async fn without_a_mothership_a_signal_fails_at_once_and_says_so() {
     let bench = Bench::new(Era::Y2026, three(), ScriptedTransport::new([], true), |p| {
         p.select = Select::Mothership("5Other".to_owned());
-        p.trust_floor = 2.0;
     });
     let stored = bench.send("a", "BTCUSDC").await.finished().await.unwrap();
     assert_eq!(stored.state, SignalState::Failed);
-    assert!(bench.transport.seen().is_empty());
+    assert!(stored.reason.contains("5Other"), "{}", stored.reason);
+    assert!(bench.transport.seen().is_empty(), "nobody trades a copy of a failed signal");
 }
 
 #[tokio::test(start_paused = true)]

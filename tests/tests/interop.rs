@@ -23,7 +23,9 @@ use ptn_core::sign::{Hotkey, SignError, Signer};
 use ptn_core::signal::Signal;
 use ptn_core::transport::address::AddressPolicy;
 use ptn_core::transport::http::HttpOptions;
-use ptn_core::transport::{HttpTransport, OutboundOrder, ValidatorReply, ValidatorTransport};
+use ptn_core::transport::{
+    Certainty, HttpTransport, OutboundOrder, ValidatorReply, ValidatorTransport,
+};
 use ptn_core::validator::{LoopbackValidator, ValidatorOptions, Verdict};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -93,6 +95,34 @@ impl Setup {
                 break u16::try_from(port).unwrap();
             }
         };
+        Server { _child: child, _stdin: stdin, lines, port }
+    }
+
+    /// A peer of the given folder; it fails the first signal in this mode.
+    async fn given(&self, peers: &Path, mode: &str) -> Server {
+        // Free now; whoever takes it in the meantime fails the test, not the order.
+        let port =
+            std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop");
+        let mut command =
+            Command::new(folder.join(format!(".venv-{}", self.script)).join("bin/python"));
+        let mut child = command
+            .arg(peers.join(format!("{}_axon.py", self.script)))
+            .arg(format!("--port={port}"))
+            .arg("--wallet-path")
+            .arg(self.wallets.path())
+            .args(["--fail-first=1", "--lifetime-s=300", &format!("--fail-mode={mode}")])
+            .env("HOME", self.wallets.path())
+            .env("BT_NO_PARSE_CLI_ARGS", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        while next(&mut lines).await["event"] != "ready" {}
         Server { _child: child, _stdin: stdin, lines, port }
     }
 
@@ -232,6 +262,58 @@ async fn our_transport_meets_a_real_axon() {
 async fn our_transport_meets_the_real_verification_of_bittensor_11() {
     if wanted("our_transport_meets_the_real_verification_of_bittensor_11") {
         our_transport_meets("btauth", Wire::Btauth, 401, 403).await;
+    }
+}
+
+/// Orders for the network's own conformance peers, which stand outside of this project: in the
+/// folder that `PTN_PEERS` names, if it names one.
+#[tokio::test]
+async fn our_transport_meets_the_given_peers() {
+    let test = "our_transport_meets_the_given_peers";
+    let Some(peers) = std::env::var_os("PTN_PEERS").map(PathBuf::from) else {
+        eprintln!("{test} is opt-in: it needs PTN_PEERS");
+        return;
+    };
+    if !wanted(test) {
+        return;
+    }
+    let btauth: (_, _, &[(&str, &str)]) = (
+        "btauth",
+        Wire::Btauth,
+        &[("app", "injected failure 1"), ("http503", "http"), ("drop", "lost")],
+    );
+    let legacy: (_, _, &[(&str, &str)]) =
+        ("legacy", Wire::Dendrite, &[("app", "injected failure 1"), ("raise", "http")]);
+    for (script, wire, modes) in [btauth, legacy] {
+        for (mode, expected) in modes {
+            let setup = Setup::new(script);
+            let mut server = setup.given(&peers, mode).await;
+            let (to, t, order) = (setup.entry(server.port, wire), setup.transport(), order());
+            let first = t.deliver(&to, &order, Instant::now() + PATIENT).await;
+            match (*expected, first) {
+                ("lost", Err(error)) => {
+                    assert_eq!(error.certainty, Certainty::MaybeSent, "{error}")
+                }
+                ("http" | "lost", Ok(reply)) => assert!(reply.status >= 500, "{mode}: {reply:?}"),
+                (words, Ok(reply)) => assert_eq!(
+                    (reply.status, reply.successfully_processed, reply.error_message.as_str()),
+                    (200, false, words)
+                ),
+                (_, Err(error)) => panic!("{script} {mode}: {error}"),
+            }
+            let reply = deliver(&t, &to, &order).await;
+            assert!(reply.status == 200 && reply.successfully_processed, "{mode}: {reply:?}");
+            assert_eq!(reply.validator_hotkey, setup.validator);
+            for n in 1..=2 {
+                let seen = next(&mut server.lines).await;
+                assert_eq!((&seen["event"], &seen["n"]), (&json!("signal"), &json!(n)), "{seen}");
+                assert_eq!(seen["signal"], serde_json::from_str::<Value>(SIGNAL).unwrap());
+                assert_eq!(seen["miner_order_uuid"], json!(order.order_uuid));
+                let sender = if wire == Wire::Btauth { "sender" } else { "body_dendrite_hotkey" };
+                assert_eq!(seen[sender], json!(setup.miner.address()));
+                assert!(wire == Wire::Dendrite || seen["auth"] == "ok", "{seen}");
+            }
+        }
     }
 }
 

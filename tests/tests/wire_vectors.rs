@@ -79,8 +79,15 @@ fn legacy_body_hash_vectors() {
     for case in cases(&all, "vectors") {
         let name = format!("legacy_body_hash.json: {}", case["name"]);
         let signal = text(case, "signal_json");
-        let signal =
-            Json::parse(signal.as_bytes()).unwrap_or_else(|e| panic!("{name}: {signal}: {e}"));
+        let signal = match Json::parse(signal.as_bytes()) {
+            Ok(signal) => signal,
+            // Half a character, for one: a live axon cannot answer it either, so it may be refused.
+            Err(e) => {
+                let status = &case["live_axon_10_2_status"];
+                assert_ne!(*status, 200, "{name}: {signal}: {e}");
+                continue;
+            }
+        };
         assert_eq!(python_str(&signal), text(case, "python_str"), "{name}");
         assert_eq!(synapse::body_hash(&signal), text(case, "computed_body_hash"), "{name}");
         // What we send is our own text of it, which must have the same hash.

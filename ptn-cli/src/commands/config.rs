@@ -78,7 +78,10 @@ fn show(settings: &Settings, out: &mut Output) -> Outcome {
     for (setting, found) in settings.entries() {
         let key = text::pad(setting.key, width);
         let line = match found {
-            None => out.paint(Style::Dim, format!("{key}  -")),
+            None => {
+                let value = text::pad(derived(setting.help).unwrap_or("-"), 22) + "  default";
+                format!("{key}  {}", out.paint(Style::Dim, value))
+            }
             Some((value, Origin::Default)) => {
                 format!("{key}  {}", out.paint(Style::Dim, text::pad(value, 22) + "  default"))
             }
@@ -90,6 +93,12 @@ fn show(settings: &Settings, out: &mut Output) -> Outcome {
         out.line(line)?;
     }
     Ok(process::OK)
+}
+
+/// What holds when nobody set it and it has no fixed default, as the help text says it.
+fn derived(help: &'static str) -> Option<&'static str> {
+    let (_, default) = help.rsplit_once("(default: ")?;
+    default.strip_suffix(')')
 }
 
 fn init(args: &InitArgs, out: &mut Output) -> Outcome {

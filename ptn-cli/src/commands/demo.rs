@@ -27,6 +27,8 @@ use crate::output::{Output, Style};
 
 /// When nothing happens for this long although signals are open, something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Requests that may wait for their answer at once; a server takes 256 connections of one address.
+const OPEN: usize = 100;
 const FRAME: Duration = Duration::from_millis(50);
 
 /// Arguments of `demo`.
@@ -69,16 +71,21 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
 async fn demo(args: DemoArgs, out: &mut Output) -> Outcome {
     let rules = Rules::load(args.rules).map_err(ptn_core::ops::config::ConfigError::from)?;
     let plans = plan::plans(&rules, args.signals);
-    let network = Box::pin(Network::start(&rules, args.validators, args.chain)).await?;
+    // From here on an interruption removes the temporary folder, with the keys in it.
     let stop = process::stop_token().map_err(|e| Failure::io("cannot watch", "signals", &e))?;
     stop_at_hangup(&stop)?;
+    let interrupted = || Failure::failed("interrupted", "stopped before the end");
+    let network = tokio::select! {
+        network = Box::pin(Network::start(&rules, args.validators, args.chain)) => network?,
+        () = stop.cancelled() => return Err(interrupted()),
+    };
     let mut watch = Watch::new(&network);
     if !out.is_json() {
         screen::introduce(&network, &rules, out)?;
     }
     let outcome = tokio::select! {
         outcome = deliver(&network, &plans, &mut watch, out) => outcome,
-        () = stop.cancelled() => Err(Failure::failed("interrupted", "stopped before the end")),
+        () = stop.cancelled() => Err(interrupted()),
     };
     if let Err(failure) = outcome {
         network.stop().await;
@@ -119,7 +126,7 @@ async fn deliver(
     for (index, plan) in plans.iter().enumerate() {
         watch.begin(plan);
         network.post(index, plan.clone(), watch.answers());
-        while !watch.is_safe(index) {
+        while !watch.is_safe(index) || watch.unanswered() >= OPEN {
             tokio::select! {
                 () = watch.next() => deadline = patience(),
                 _ = frame.tick() => drawing.live(watch, out)?,
@@ -180,11 +187,12 @@ async fn serve(
     let title = out.paint_talk(Style::Strong, "still running; Ctrl-C ends it. The next signal:");
     out.talk(format!(
         "\n{title}\n\n\
-         ptn-cli send {pair} long 0.1x --rules {} \\\n  --url {} \\\n  --api-key-file {key}\n\n\
+         {} send {pair} long 0.1x --rules {} \\\n  --url {} \\\n  --api-key-file {key}\n\n\
          curl -d '{{\"trade_pair\":\"{pair}\",\"order_type\":\"LONG\",\"leverage\":0.1}}' \\\n  \
          -H 'content-type: application/json' \\\n  \
          -H \"authorization: $(cat {key})\" \\\n  \
          {}/api/submit-order\n",
+        crate::text::program(),
         network.era(),
         network.url(),
         network.url(),

@@ -3,7 +3,7 @@
 //! It is `ptn_core::validator::LoopbackValidator`, which checks requests as strictly as the real
 //! peers do; here it only gets flags and a voice.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, FromArgMatches as _, ValueEnum};
@@ -45,6 +45,10 @@ pub struct ListenArgs {
     /// Hotkey file of the validator (default: a throwaway key)
     #[arg(long, value_name = "FILE")]
     hotkey_file: Option<PathBuf>,
+    /// Write the list for `ptn-miner --validators`, with this validator in it. Only a list that
+    /// listen wrote itself is replaced
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
     /// End after this many requests
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -77,7 +81,7 @@ struct FaultArgs {
     /// Answer with something that is no answer
     #[arg(long)]
     garbage: bool,
-    /// Answer "Rate limited" for this many seconds
+    /// Answer "Rate limited. Please wait ... seconds"; with --times it ends
     #[arg(long, value_name = "SECONDS")]
     rate_limit: Option<u64>,
     /// Refuse every order with this text, finally
@@ -147,7 +151,11 @@ async fn listen(args: ListenArgs, out: &mut Output) -> Outcome {
     })?;
     let mut arrivals = validator.subscribe();
     let wire = if args.wire == WireChoice::Dendrite { Wire::Dendrite } else { Wire::Btauth };
-    introduce(&validator.entry(wire), args.wire, out)?;
+    let entry = validator.entry(wire);
+    if let Some(path) = &args.write {
+        write_list(path, &entry)?;
+    }
+    introduce(&entry, &args, out)?;
     let stop = process::stop_token().map_err(|e| Failure::io("cannot watch", "signals", &e))?;
     let mut seen = 0;
     while args.count.is_none_or(|count| seen < count) {
@@ -171,8 +179,41 @@ async fn listen(args: ListenArgs, out: &mut Output) -> Outcome {
     Ok(process::OK)
 }
 
+const WRITTEN: &str = "# Written by ptn-cli listen: a validator on this machine.";
+
+/// The entry as it stands in a list of validators.
+fn block(entry: &Validator, remark: &str) -> String {
+    format!(
+        "[[validator]]\nhotkey = \"{}\"\nip = \"{}\"\nport = {}\nv_trust = {:.1}\nstake = {:.1}\n\
+         wire = \"{}\"{remark}\n",
+        entry.hotkey,
+        entry.ip,
+        entry.port,
+        entry.v_trust,
+        entry.stake,
+        entry.wire.as_str(),
+    )
+}
+
+/// Writes the list, unless something else would be lost by it.
+fn write_list(path: &Path, entry: &Validator) -> Result<(), Failure> {
+    let shown = path.display().to_string();
+    let cannot = |e: &std::io::Error| Failure::io("cannot write", &shown, e);
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.starts_with(WRITTEN) || text.trim().is_empty() => {}
+        Ok(_) => {
+            let text = format!("{shown} is a list of yours and is left as it is");
+            let failure = Failure::new(process::USAGE, "file_exists", text);
+            return Err(failure.hint("give another file to --write, or add the entry by hand"));
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(cannot(&e)),
+    }
+    std::fs::write(path, format!("{WRITTEN}\n\n{}", block(entry, ""))).map_err(|e| cannot(&e))
+}
+
 /// What to paste where.
-fn introduce(entry: &Validator, wire: WireChoice, out: &mut Output) -> Result<(), Failure> {
+fn introduce(entry: &Validator, args: &ListenArgs, out: &mut Output) -> Result<(), Failure> {
     if out.is_json() {
         // Programs wait for this line before they send.
         return out.document(&serde_json::json!({
@@ -182,25 +223,22 @@ fn introduce(entry: &Validator, wire: WireChoice, out: &mut Output) -> Result<()
             "validator": entry,
         }));
     }
-    let both = if wire == WireChoice::Both { "   # or \"dendrite\": it speaks both" } else { "" };
     let title = out.paint_talk(Style::Strong, format!("listening on {}", entry.address()));
+    let both = args.wire == WireChoice::Both;
+    let remark = if both { "   # or \"dendrite\": it speaks both" } else { "" };
+    let (head, file) = match &args.write {
+        Some(path) => (format!("; it is in {}\n", path.display()), path.display().to_string()),
+        None => (
+            format!(
+                "; for the list of validators:\n\n{}\nand with that in validators.toml:\n",
+                block(entry, remark)
+            ),
+            "validators.toml".to_owned(),
+        ),
+    };
     out.talk(format!(
-        "{title}; for the list of validators:\n\n\
-         [[validator]]\n\
-         hotkey = \"{}\"\n\
-         ip = \"{}\"\n\
-         port = {}\n\
-         v_trust = {:.1}\n\
-         stake = {:.1}\n\
-         wire = \"{}\"{both}\n\n\
-         and with that in validators.toml:\n\n  \
-         ptn-miner --subtensor.network local --delivery.policy all \\\n    --validators validators.toml\n",
-        entry.hotkey,
-        entry.ip,
-        entry.port,
-        entry.v_trust,
-        entry.stake,
-        entry.wire.as_str(),
+        "{title}{head}\n  \
+         ptn-miner --subtensor.network local --delivery.policy all \\\n    --validators {file}\n",
     ));
     Ok(())
 }

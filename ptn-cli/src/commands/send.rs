@@ -118,7 +118,15 @@ impl Given {
     }
 
     fn ready(self, rules: &Rules) -> Result<Ready, Failure> {
-        let signal = self.signal(rules)?;
+        let flags = matches!(self, Self::Flags(_));
+        let signal = self.signal(rules).map_err(|e| {
+            let failure = Failure::from(e);
+            if flags && failure.code == "size_not_exactly_one" {
+                failure.hint("one size: 0.1x (leverage), $1000 (value) or 0.01u (quantity)")
+            } else {
+                failure
+            }
+        })?;
         let object = match self {
             Self::Flags(object) => object,
             Self::Body(bytes) => match Json::parse(&bytes) {

@@ -147,29 +147,37 @@ async fn list(args: ListArgs, settings: &Settings, out: &mut Output) -> Outcome 
         limit: args.limit,
     };
     let signals = source.list(&filter).await?;
+    let narrowed =
+        !filter.states.is_empty() || filter.trade_pair.is_some() || filter.before_seq.is_some();
     let next_before = signals.last().filter(|_| signals.len() >= filter.limit).map(|s| s.seq);
     if out.is_json() {
         out.document(&Page { signals, next_before })?;
         return Ok(process::OK);
     }
     if signals.is_empty() {
-        out.talk(format!("no signals in {}", source.name()));
+        let which = if narrowed { "no such signals" } else { "no signals" };
+        out.talk(format!("{which} in {}", source.name()));
         return Ok(process::OK);
     }
     let now = text::now();
+    let words = signals.iter().map(|s| text::harmless(&s.words()));
+    let words: Vec<String> = words.collect();
+    let longest = words.iter().map(|w| w.chars().count()).max().unwrap_or_default();
+    // Before it 30 columns, after it 37.
+    let order = longest.clamp(13, out.width().map_or(60, |w| w.saturating_sub(67)).max(13));
     let head = format!(
-        "{:>4} {:9} {:>4} {:8} {:13} {}",
+        "{:>4} {:9} {:>4} {:8} {:order$} {}",
         "AGE", "STATE", "ACK", "PAIR", "ORDER", "ORDER_UUID"
     );
     out.line(out.paint(Style::Dim, head))?;
-    for s in &signals {
+    for (s, words) in signals.iter().zip(&words) {
         let line = format!(
             "{} {} {} {} {} {}",
             text::pad_left(&text::age(s.accepted_at, now), 4),
             out.paint(style_of(s.state), text::pad(s.state.as_str(), 9)),
             text::pad_left(&s.acknowledged(), 4),
             text::pad(&text::harmless(&text::cut(&s.pair(), 8)), 8),
-            text::pad(&text::harmless(&text::cut(&s.words(), 13)), 13),
+            text::pad(&text::cut(words, order), order),
             s.order_uuid,
         );
         out.line(line)?;

@@ -12,6 +12,7 @@ use hyper::Method;
 use ptn_core::json::{Json, Object};
 use ptn_core::ops::config::{Settings, expand_home, parse_duration, read_text};
 use ptn_core::ops::process;
+use ptn_core::record::SignalState;
 use ptn_core::rules::Rules;
 use ptn_core::signal::Signal;
 use ptn_core::store::{Accepted, SignalStore as _};
@@ -196,13 +197,19 @@ async fn to_spool(
         match &accepted {
             Accepted::New { .. } => out.talk(format!("safe in {}", dir.display())),
             Accepted::Same { state } => {
-                out.talk(format!("the same signal was accepted before; it is {state}"));
+                let again = match state {
+                    SignalState::Failed => format!("; ptn-cli signals retry {id} sends it again"),
+                    _ => String::new(),
+                };
+                out.talk(format!("the same signal was accepted before; it is {state}{again}"));
             }
         }
     }
     let holder = spool::holder(&dir);
-    let wait = args.wait || (!args.no_wait && holder.is_some());
-    if holder.is_none() && !out.is_json() {
+    // What was decided before is told at once, whoever delivers now.
+    let over = matches!(accepted, Accepted::Same { state } if state != SignalState::Pending);
+    let wait = over || args.wait || (!args.no_wait && holder.is_some());
+    if holder.is_none() && !over && !out.is_json() {
         let now = if args.wait { "; waiting for one" } else { "" };
         out.talk(format!(
             "no miner delivers from {} yet: it goes out when one starts{now}",
@@ -219,7 +226,7 @@ async fn to_spool(
         if wait && !out.is_json() {
             show_news(&view, &mut shown, out)?;
         }
-        let decided = view.state != ptn_core::record::SignalState::Pending;
+        let decided = view.state != SignalState::Pending;
         if !wait || decided || Instant::now() >= deadline {
             return conclude(&view, wait, args, out);
         }
@@ -264,7 +271,7 @@ fn conclude(view: &SignalView, wait: bool, args: &TargetArgs, out: &mut Output) 
         out.document(view)?;
     } else if wait {
         let said = match view.state {
-            ptn_core::record::SignalState::Pending => {
+            SignalState::Pending => {
                 let text = format!(
                     "still pending after {} s; look with: ptn-cli signals show {}",
                     args.timeout.as_secs(),
@@ -272,8 +279,8 @@ fn conclude(view: &SignalView, wait: bool, args: &TargetArgs, out: &mut Output) 
                 );
                 out.paint_talk(Style::Warn, text)
             }
-            ptn_core::record::SignalState::Processed => out.paint_talk(Style::Good, "processed"),
-            ptn_core::record::SignalState::Failed => out.paint_talk(Style::Bad, failed_words(exit)),
+            SignalState::Processed => out.paint_talk(Style::Good, "processed"),
+            SignalState::Failed => out.paint_talk(Style::Bad, failed_words(exit)),
         };
         out.talk(said);
     }
@@ -376,5 +383,5 @@ async fn to_server(server: &Server, ready: Ready, args: &TargetArgs, out: &mut O
     }
     let code = if code.is_empty() { format!("http_{}", answer.status) } else { code };
     let text = format!("{} answered {}: {}", server.name(), answer.status, text::harmless(&said));
-    Err(Failure::new(exit, code, text))
+    Err(Failure::new(exit, code, text).hint_for_status(answer.status))
 }

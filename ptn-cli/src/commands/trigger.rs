@@ -224,6 +224,8 @@ fn alerts(named: &[(String, Object)], pair: &str, out: &mut Output) -> Outcome {
         print(name, alert, named.len() > 1, out)?;
     }
     if !out.is_json() {
+        // Only where TradingView's own words are in the message.
+        let placeholders = named.iter().any(|(name, _)| name.starts_with("market-"));
         let notes = [
             "Paste it as the message of the alert; its webhook URL is \
              http://YOUR-HOST/api/receive-signal (TradingView calls ports 80 and 443 only)."
@@ -235,8 +237,8 @@ fn alerts(named: &[(String, Object)], pair: &str, out: &mut Output) -> Outcome {
             "A partial exit keeps market_position, so it would add to the position; close with FLAT."
                 .to_owned(),
         ];
-        for note in notes {
-            let note = out.flow_talk(&note, 2);
+        for note in notes.iter().take(if placeholders { 3 } else { 1 }) {
+            let note = out.flow_talk(note, 2);
             out.talk(format!("- {note}"));
         }
     }

@@ -11,7 +11,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -23,7 +23,7 @@ use super::metagraph::{self, Metagraph};
 use super::network::{Network, check_endpoint, hash_text, is_exposed, parse_hash, shown};
 use super::units::Rao;
 use crate::sign::ss58;
-use crate::store::UnixMs;
+use crate::store::now_ms;
 
 /// Which nodes to ask, and how patiently.
 #[derive(Debug, Clone)]
@@ -216,7 +216,7 @@ impl ChainClient {
         self.run(async |link: Arc<Link>| {
             let before = link.traffic();
             let at = self.check(link.at_final().await?)?;
-            let mut metagraph = metagraph::read(&at, netuid, now()).await?;
+            let mut metagraph = metagraph::read(&at, netuid, now_ms()).await?;
             metagraph.traffic = link.traffic().since(before);
             Ok(metagraph)
         })
@@ -407,10 +407,4 @@ impl ChainClient {
             }
         }
     }
-}
-
-/// Milliseconds since 1970 by the system's clock.
-pub(super) fn now() -> UnixMs {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |since| UnixMs::try_from(since.as_millis()).unwrap_or(UnixMs::MAX))
 }

@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::MetagraphCache;
-use super::client::{ChainClient, now};
+use super::client::ChainClient;
 use super::error::ChainError;
 use super::metagraph::{Metagraph, Neuron};
 use crate::directory::{Snapshot, Validator, ValidatorDirectory, Wire};
 use crate::record::Progress;
-use crate::store::{StoreChange, StoreEvent};
+use crate::store::{StoreChange, StoreEvent, now_ms};
 
 /// Alpha in smallest units.
 const PER_ALPHA: f64 = 1e9;
@@ -78,7 +78,7 @@ impl DirectoryState {
     /// How old the metagraph is, by our clock.
     pub fn age(&self) -> Option<Duration> {
         let read_at = self.metagraph.as_ref()?.read_at;
-        Some(Duration::from_millis(u64::try_from(now().saturating_sub(read_at)).unwrap_or(0)))
+        Some(Duration::from_millis(u64::try_from(now_ms().saturating_sub(read_at)).unwrap_or(0)))
     }
 }
 

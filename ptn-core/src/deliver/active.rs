@@ -6,13 +6,35 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
+use tokio::time::Instant;
 
 use super::engine::Shared;
+use super::policy::DeliveryPolicy;
 use crate::record::{Progress, ValidatorRecord};
 use crate::signal::OrderUuid;
 use crate::store::{Lease, StoreError, UnixMs};
 use crate::trade_pair::TradePairId;
 use crate::transport::OutboundOrder;
+
+/// How old a signal is. Within a run by a clock that cannot be set, so that a corrected wall clock
+/// neither expires what is fresh nor keeps alive what is old; across runs by the wall clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Age {
+    taken_up: Instant,
+    then: Duration,
+}
+
+impl Age {
+    /// Of a signal that is taken up now. Never negative, whatever the wall clock says.
+    pub(super) fn new(accepted_at: UnixMs, clock: UnixMs) -> Self {
+        let ms = u64::try_from(clock.saturating_sub(accepted_at)).unwrap_or(0);
+        Self { taken_up: Instant::now(), then: Duration::from_millis(ms) }
+    }
+
+    fn at(&self, now: Instant) -> Duration {
+        self.then.saturating_add(now.saturating_duration_since(self.taken_up))
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Active {
@@ -20,7 +42,9 @@ pub(super) struct Active {
     order: OnceLock<OutboundOrder>,
     pub(super) pair: Option<TradePairId>,
     pub(super) reduces: bool,
-    pub(super) expires_at: Option<UnixMs>,
+    may_repeat: bool,
+    age: Age,
+    max_age: Option<Duration>,
     /// An earlier run may have sent it without a word in the store.
     pub(super) resumed: bool,
     pub(super) cancelled: AtomicBool,
@@ -35,15 +59,18 @@ impl Active {
         lease: Lease,
         records: BTreeMap<String, ValidatorRecord>,
         resumed: bool,
-        expires_at: Option<UnixMs>,
+        age: Age,
+        max_age: Option<Duration>,
     ) -> Self {
         let signal = &lease.stored.signal;
         let records: Vec<_> = records.into_values().collect();
         Self {
             order: OnceLock::new(),
-            pair: signal.trade_pair(),
+            pair: signal.queue(),
             reduces: signal.only_reduces(),
-            expires_at,
+            may_repeat: signal.may_repeat(),
+            age,
+            max_age,
             resumed,
             cancelled: AtomicBool::new(lease.stored.cancel_requested),
             open: AtomicUsize::new(records.iter().filter(|r| !r.state.is_final()).count()),
@@ -59,6 +86,20 @@ impl Active {
 
     pub(super) fn id(&self) -> &OrderUuid {
         self.lease.stored.signal.id()
+    }
+
+    /// Whether a repeat of this very signal is recognised, or changes nothing.
+    pub(super) fn repeats_are_safe(&self, policy: &DeliveryPolicy) -> bool {
+        policy.recognises_repeats && self.may_repeat
+    }
+
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        self.age.at(now)
+    }
+
+    /// How long it may still be sent; `None` when it does not expire.
+    pub(super) fn may_be_sent_for(&self, now: Instant) -> Option<Duration> {
+        self.max_age.map(|most| most.saturating_sub(self.age.at(now)))
     }
 
     pub(super) fn seq(&self) -> u64 {

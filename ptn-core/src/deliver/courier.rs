@@ -5,11 +5,12 @@
 //! and everything after waits for the barrier.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -23,6 +24,7 @@ use super::verdict::{self, Judged, LONGEST_WAIT, Verdict};
 use crate::directory::Validator;
 use crate::record::{DeliveryState, Progress, ValidatorRecord};
 use crate::trade_pair::TradePairId;
+use crate::transport::{Certainty, TransportError, ValidatorReply};
 
 /// After so many attempts in a row that did not get through, one probe at a time is enough.
 const DOWN_AFTER: u32 = 3;
@@ -44,7 +46,6 @@ struct Job {
     record: ValidatorRecord,
     not_before: Option<Instant>,
     busy: bool,
-    waits: u32,
     quick_used: bool,
 }
 
@@ -60,6 +61,8 @@ struct Turn {
     record: Result<ValidatorRecord, Gone>,
     /// The verdict, when something was sent or tried.
     judged: Option<Judged>,
+    /// When it is due again, if it is.
+    again_at: Option<Instant>,
 }
 
 /// Why a job is decided without sending.
@@ -88,7 +91,11 @@ impl Courier {
         stop: CancellationToken,
         settled: mpsc::UnboundedSender<Arc<Active>>,
     ) -> Self {
-        let pacer = Pacer::new(shared.policy.pacing);
+        let mut pacer = Pacer::new(shared.policy.pacing);
+        let (now, clock) = (Instant::now(), shared.now());
+        for sent in shared.sent_before(&hotkey) {
+            pacer.remember(now, clock, &sent.record, sent.pair.as_ref());
+        }
         let (segments, turns) = (VecDeque::new(), FuturesUnordered::new());
         Self { hotkey, shared, stop, segments, turns, sending: 0, pacer, failures: 0, settled }
     }
@@ -130,11 +137,15 @@ impl Courier {
     }
 
     fn enqueue(&mut self, active: Arc<Active>, record: ValidatorRecord) {
+        if active.resumed {
+            let (now, clock) = (Instant::now(), self.shared.now());
+            self.pacer.remember(now, clock, &record, active.pair.as_ref());
+        }
         let not_before = record.next_try_at.map(|at| {
             let ms = u64::try_from(at.saturating_sub(self.shared.now())).unwrap_or(0);
             Instant::now() + Duration::from_millis(ms).min(LONGEST_WAIT)
         });
-        let job = Job { active, record, not_before, busy: false, waits: 0, quick_used: false };
+        let job = Job { active, record, not_before, busy: false, quick_used: false };
         match (job.active.pair.clone(), self.segments.back_mut()) {
             (Some(pair), Some(Segment::Lanes(lanes))) => {
                 lanes.entry(pair).or_default().push_back(job);
@@ -171,7 +182,6 @@ impl Courier {
     /// Starts everything that may start now; says when to look again.
     fn start_turns(&mut self, now: Instant) -> Option<Instant> {
         let shared = Arc::clone(&self.shared);
-        let clock = shared.now();
         let validator = shared.validator(&self.hotkey);
         let mut wake: Option<Instant> = None;
         let mut later = |at: Instant| wake = Some(wake.map_or(at, |w| w.min(at)));
@@ -180,14 +190,13 @@ impl Courier {
         let pacer = std::mem::take(&mut self.pacer);
         for job in self.heads().into_iter().filter(|job| !job.busy) {
             let pair = job.active.pair.clone();
-            if let Some(why) = decided_unsent(&shared, job, clock, validator.is_some()) {
+            if let Some(why) = decided_unsent(&shared, job, now, validator.is_some()) {
                 job.busy = true;
                 unsent.push((Arc::clone(&job.active), job.record.clone(), why));
                 continue;
             }
-            if let Some(expires_at) = job.active.expires_at {
-                let ms = u64::try_from(expires_at.saturating_sub(clock)).unwrap_or(0);
-                later(now + Duration::from_millis(ms + 1));
+            if let Some(left) = job.active.may_be_sent_for(now) {
+                later(now + left + Duration::from_millis(1));
             }
             match job.not_before.max(pacer.pair_at(pair.as_ref(), now)).filter(|at| *at > now) {
                 Some(at) => later(at),
@@ -219,7 +228,6 @@ impl Courier {
                 validator: validator.clone(),
                 active: Arc::clone(&job.active),
                 before: job.record.clone(),
-                waits: job.waits,
                 quick_used: job.quick_used,
             };
             self.pacer.begun(now);
@@ -253,19 +261,14 @@ impl Courier {
                 self.pacer.blocked(now + *wait);
             }
         }
-        let clock = self.shared.now();
         let Some(job) = self.head(turn.pair.as_ref()) else { return };
         job.busy = false;
         let settled = match turn.record {
             Ok(record) if !record.state.is_final() => {
                 if let Some(judged) = &turn.judged {
-                    job.waits += u32::from(matches!(judged.verdict, Verdict::Wait(_)));
                     job.quick_used |= judged.code == "connection_lost";
                 }
-                job.not_before = record.next_try_at.map(|at| {
-                    let ms = u64::try_from(at.saturating_sub(clock)).unwrap_or(0);
-                    now + Duration::from_millis(ms)
-                });
+                job.not_before = turn.again_at;
                 job.record = record;
                 return;
             }
@@ -304,22 +307,23 @@ impl Courier {
 }
 
 /// Whether a job is decided without sending anything more.
-fn decided_unsent(shared: &Shared, job: &Job, clock: i64, listed: bool) -> Option<Unsent> {
-    let hold = !shared.policy.recognises_repeats && shared.policy.on_unknown == OnUnknown::Hold;
+fn decided_unsent(shared: &Shared, job: &Job, now: Instant, listed: bool) -> Option<Unsent> {
+    let hold =
+        !job.active.repeats_are_safe(&shared.policy) && shared.policy.on_unknown == OnUnknown::Hold;
     let unsent = |state, code, message: &str| {
         let state = if job.record.maybe_sent { DeliveryState::Unknown } else { state };
         Some(Unsent { state, code, message: message.to_owned() })
     };
     // Without attempts of its own it was retried deliberately: someone has looked.
     if job.record.maybe_sent && job.record.attempts > 0 && hold {
-        let message = "an earlier run was interrupted while it sent this order; it is not repeated because validators under these rules cannot recognise a repeat: check the position";
+        let message = "an earlier run was interrupted while it sent this order; it is not repeated because validators cannot recognise a repeat of it: check the position";
         return unsent(DeliveryState::Unknown, "interrupted", message);
     }
     if job.active.cancelled.load(Ordering::Acquire) {
         return unsent(DeliveryState::Cancelled, "cancelled", "cancelled on request");
     }
-    if job.active.expires_at.is_some_and(|at| at <= clock) {
-        let age = clock.saturating_sub(job.active.lease.stored.accepted_at) / 1000;
+    if job.active.may_be_sent_for(now).is_some_and(|left| left.is_zero()) {
+        let age = job.active.age(now).as_secs();
         let message = format!(
             "{age} s old: a market order that opens a position is not sent that late; resend it deliberately with `ptn-cli signals retry {}`",
             job.active.id()
@@ -350,7 +354,12 @@ async fn settle_unsent(
     );
     let outcome = Progress::Outcome { validator: record.clone() };
     let written = shared.persist(&active.lease, outcome).await;
-    Turn { pair: active.pair.clone(), record: written.map(|()| record), judged: None }
+    Turn {
+        pair: active.pair.clone(),
+        record: written.map(|()| record),
+        judged: None,
+        again_at: None,
+    }
 }
 
 /// One attempt, from its announcement in the store to its recorded outcome.
@@ -359,7 +368,6 @@ struct Attempt {
     validator: Validator,
     active: Arc<Active>,
     before: ValidatorRecord,
-    waits: u32,
     quick_used: bool,
 }
 
@@ -369,7 +377,7 @@ impl Attempt {
         let lease = &self.active.lease;
         let begin = Progress::Begin { hotkeys: vec![self.validator.hotkey.clone()] };
         let pair = self.active.pair.clone();
-        let (result, took) = if shared.policy.recognises_repeats {
+        let (result, took) = if self.active.repeats_are_safe(&shared.policy) {
             // A repeat would be recognised, so the first byte does not wait for the disk.
             let announced = async {
                 if let Err(e) = shared.store.record(lease, begin).await {
@@ -382,7 +390,7 @@ impl Attempt {
             if let Err(gone) = shared.persist(lease, begin).await {
                 let judged =
                     Judged { verdict: Verdict::NotSent, code: "stopped", message: String::new() };
-                return Turn { pair, record: Err(gone), judged: Some(judged) };
+                return Turn { pair, record: Err(gone), judged: Some(judged), again_at: None };
             }
             self.send().await
         };
@@ -396,32 +404,40 @@ impl Attempt {
                 judged.message
             );
         }
-        let record = self.record(&result, &judged, took);
+        let (record, wait) = self.record(&result, &judged, took);
+        // By the clock that cannot be set; the record tells the next run by the wall clock.
+        let again_at = wait.map(|wait| Instant::now() + wait);
         self.log(&record, &judged);
         self.note_health(&record, &judged, result.is_ok());
         let outcome = Progress::Outcome { validator: record.clone() };
         let written = shared.persist(lease, outcome).await;
-        Turn { pair, record: written.map(|()| record), judged: Some(judged) }
+        Turn { pair, record: written.map(|()| record), judged: Some(judged), again_at }
     }
 
-    async fn send(
-        &self,
-    ) -> (Result<crate::transport::ValidatorReply, crate::transport::TransportError>, Duration)
-    {
+    async fn send(&self) -> (Result<ValidatorReply, TransportError>, Duration) {
         let start = Instant::now();
         let deadline = start + self.shared.policy.timeout;
         let order = self.active.order(&self.shared.policy.repo_version);
-        let result = self.shared.transport.deliver(&self.validator, order, deadline).await;
+        let sent = self.shared.transport.deliver(&self.validator, order, deadline);
+        // A bug of a transport costs this attempt, not the lane and everything queued on it.
+        let result = AssertUnwindSafe(sent).catch_unwind().await.unwrap_or_else(|_| {
+            let message = format!(
+                "validator {}: the transport panicked, which is a bug; the order may have arrived",
+                self.validator.hotkey
+            );
+            Err(TransportError { certainty: Certainty::MaybeSent, code: "panicked", message })
+        });
         (result, start.elapsed())
     }
 
-    /// The record after this attempt: the one place that decides whether to repeat.
+    /// The record after this attempt, and the wait before the next one: the one place that decides
+    /// whether to repeat.
     fn record(
         &self,
-        result: &Result<crate::transport::ValidatorReply, crate::transport::TransportError>,
+        result: &Result<ValidatorReply, TransportError>,
         judged: &Judged,
         took: Duration,
-    ) -> ValidatorRecord {
+    ) -> (ValidatorRecord, Option<Duration>) {
         let policy = &self.shared.policy;
         let now = self.shared.now();
         let mut r = self.before.clone();
@@ -437,12 +453,17 @@ impl Attempt {
         }
         let lost_before = self.before.maybe_sent;
         let allowed = policy.attempts(&r, self.shared.acked_before(&r.hotkey));
-        let tries_left = r.attempts.saturating_sub(self.waits) < allowed;
-        let retry_in = |r: &mut ValidatorRecord, wait: Duration| {
+        let tries_left = r.attempts.saturating_sub(r.waits) < allowed;
+        let mut again = None;
+        let mut retry_in = |r: &mut ValidatorRecord, wait: Duration| {
+            again = Some(wait);
             r.state = DeliveryState::Submitted;
             r.next_try_at = Some(now + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
         };
-        let scheduled = policy.wait_after(r.attempts.saturating_sub(self.waits));
+        let mut scheduled = policy.wait_after(r.attempts.saturating_sub(r.waits));
+        if let Some(asked) = result.as_ref().ok().and_then(|reply| reply.retry_after) {
+            scheduled = scheduled.max(asked.min(LONGEST_WAIT));
+        }
         let failed = if lost_before { DeliveryState::Unknown } else { DeliveryState::Rejected };
         match &judged.verdict {
             Verdict::Accepted => r.state = DeliveryState::Accepted,
@@ -462,31 +483,41 @@ impl Attempt {
             Verdict::FinalOrder if result.is_err() && !lost_before => {
                 r.state = DeliveryState::Denied;
             }
-            Verdict::FinalOrder => r.state = DeliveryState::Rejected,
+            // Whoever judges the order itself would have recognised an earlier copy of it. Another
+            // refusal says nothing about the attempt whose answer was lost.
+            Verdict::FinalOrder
+                if self.active.repeats_are_safe(policy)
+                    && result.as_ref().is_ok_and(|r| r.status == 200) =>
+            {
+                r.state = DeliveryState::Rejected;
+            }
+            Verdict::FinalOrder => r.state = failed,
             Verdict::FinalHotkey => r.state = failed,
-            Verdict::Wait(wait) if allowed > 1 && self.waits < MOST_WAITS => {
-                retry_in(&mut r, *wait)
+            Verdict::Wait(wait) if allowed > 1 && r.waits < MOST_WAITS => {
+                r.waits += 1;
+                retry_in(&mut r, *wait);
             }
             Verdict::Transient | Verdict::NotSent if tries_left => retry_in(&mut r, scheduled),
             Verdict::Wait(_) | Verdict::Transient | Verdict::NotSent => r.state = failed,
             Verdict::MaybeSent => {
                 r.maybe_sent = true;
                 let may_repeat =
-                    policy.recognises_repeats || policy.on_unknown == OnUnknown::Resend;
+                    self.active.repeats_are_safe(policy) || policy.on_unknown == OnUnknown::Resend;
                 if may_repeat && judged.code == "connection_lost" && !self.quick_used {
                     retry_in(&mut r, Duration::ZERO);
                 } else if may_repeat && tries_left {
                     retry_in(&mut r, scheduled);
                 } else {
                     r.state = DeliveryState::Unknown;
-                    r.message = format!(
-                        "{}; the order may have been processed: check the position before sending it under a new order_uuid",
-                        r.message
-                    );
                 }
             }
         }
-        r
+        if r.state == DeliveryState::Unknown {
+            r.message.push_str(
+                "; the order may have been processed: check the position before sending it under a new order_uuid",
+            );
+        }
+        (r, again)
     }
 
     fn log(&self, r: &ValidatorRecord, judged: &Judged) {

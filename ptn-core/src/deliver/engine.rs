@@ -15,15 +15,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::active::{Active, store_backoff};
+use super::active::{Active, Age, store_backoff};
 use super::courier::{Command, Courier};
 use super::policy::{DeliveryPolicy, required_verdict};
 use crate::directory::{Snapshot, Validator, ValidatorDirectory};
-use crate::record::{DeliveryReport, Progress, SignalState};
+use crate::record::{DeliveryReport, Progress, SignalState, ValidatorRecord};
 use crate::signal::{OrderUuid, Signal};
 use crate::store::{
-    Accepted, Lease, SignalStore, StoreChange, StoreError, StoreEvent, StoredSignal, UnixMs,
+    Accepted, Filter, Lease, SignalStore, StoreChange, StoreError, StoreEvent, StoredSignal, UnixMs,
 };
+use crate::trade_pair::TradePairId;
 use crate::transport::ValidatorTransport;
 
 /// The time of day in milliseconds since 1970. Given from outside so that tests can drive it.
@@ -34,6 +35,9 @@ const CLAIM: usize = 256;
 const MOST_ACTIVE: usize = 100_000;
 /// How many decisions about targets may be on their way to the store at once.
 const MOST_RECORDING: usize = 1024;
+
+/// How many finished signals tell what was sent lately: far more than a window has room for.
+const LOOK_BACK: usize = 100;
 
 /// Why an engine was not built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,9 +78,46 @@ pub(super) struct Shared {
     started_at: UnixMs,
     acked: Mutex<BTreeSet<String>>,
     health: Mutex<BTreeMap<String, ValidatorHealth>>,
+    /// What earlier runs sent to each validator, the oldest first, until its courier asks.
+    sent: Mutex<BTreeMap<String, Vec<Sent>>>,
+}
+
+/// Something that an earlier run sent.
+pub(super) struct Sent {
+    pub(super) record: ValidatorRecord,
+    pub(super) pair: Option<TradePairId>,
 }
 
 impl Shared {
+    pub(super) fn sent_before(&self, hotkey: &str) -> Vec<Sent> {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.remove(hotkey).unwrap_or_default()
+    }
+
+    /// Reads what was sent lately, so that the network's limits hold across restarts.
+    async fn look_back(&self) {
+        if self.policy.pacing.is_none() {
+            return;
+        }
+        let states = vec![SignalState::Processed, SignalState::Failed];
+        let filter = Filter { states, limit: LOOK_BACK, ..Filter::default() };
+        let list = match self.store.list(&filter).await {
+            Ok(list) => list,
+            Err(e) => {
+                tracing::warn!(code = e.code(), "what was sent lately cannot be read: {e}");
+                return;
+            }
+        };
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        for stored in list {
+            let pair = stored.signal.queue();
+            for (hotkey, record) in stored.validators {
+                sent.entry(hotkey).or_default().push(Sent { record, pair: pair.clone() });
+            }
+        }
+        sent.values_mut().for_each(|list| list.sort_by_key(|sent| sent.record.at));
+    }
+
     pub(super) fn now(&self) -> UnixMs {
         (self.clock)()
     }
@@ -183,6 +224,7 @@ impl EngineBuilder {
             clock,
             acked: Mutex::new(self.acked),
             health: Mutex::default(),
+            sent: Mutex::default(),
         });
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
         let dispatcher = Dispatcher::new(Arc::clone(&shared), stop.clone(), kill.clone());
@@ -378,6 +420,7 @@ impl Dispatcher {
         let mut poll = tokio::time::interval(Duration::from_secs(1));
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut listed = self.shared.directory.clone();
+        self.shared.look_back().await;
         self.warm_couriers();
         loop {
             self.claim().await;
@@ -463,8 +506,9 @@ impl Dispatcher {
             targets = (!decided.is_empty()).then_some(Progress::Targets { validators: decided });
         }
         let open: Vec<_> = records.values().filter(|r| !r.state.is_final()).cloned().collect();
-        let expires_at = shared.policy.expires_at(&stored.signal, stored.accepted_at);
-        let active = Arc::new(Active::new(lease, records, resumed, expires_at));
+        let age = Age::new(stored.accepted_at, now);
+        let max_age = shared.policy.max_age_of(&stored.signal);
+        let active = Arc::new(Active::new(lease, records, resumed, age, max_age));
         let id = active.id().clone();
         tracing::debug!(uuid = %id, validators = open.len(), resumed, "in delivery");
         self.active.insert(id, Arc::clone(&active));

@@ -114,6 +114,12 @@ impl DeliveryPolicy {
     pub fn targets(&self, validators: &[Validator], now: UnixMs) -> Vec<ValidatorRecord> {
         let listed = validators.iter().filter(|v| !v.ip.is_unspecified() && v.port != 0);
         let listed: Vec<&Validator> = listed.collect();
+        if let Select::Mothership(hotkey) = &self.select
+            && !listed.iter().any(|v| v.hotkey == *hotkey)
+        {
+            // The signal fails at once, so nobody may trade a copy of it.
+            return Vec::new();
+        }
         let floor = match &self.select {
             Select::TrustAtLeast(floor) => *floor,
             // Peers without any trust are sent to, but nobody waits for them.
@@ -178,13 +184,12 @@ impl DeliveryPolicy {
         wait.mul_f64(1.0 + self.jitter * fraction)
     }
 
-    /// Until when a signal may be sent.
-    pub fn expires_at(&self, signal: &Signal, accepted_at: UnixMs) -> Option<UnixMs> {
+    /// How old a signal may be when it is sent; `None` when it does not expire.
+    pub fn max_age_of(&self, signal: &Signal) -> Option<Duration> {
         if signal.only_reduces() {
             return None;
         }
-        let age = self.max_age.get(&signal.execution_type())?;
-        Some(accepted_at.saturating_add(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)))
+        self.max_age.get(&signal.execution_type()).copied()
     }
 
     /// How a signal ended, once every record is final.

@@ -124,6 +124,7 @@ pub fn codes() -> impl Iterator<Item = &'static str> {
         "answer_too_large",
         "wrong_validator",
         "wrong_order",
+        "panicked",
         "signing",
         "not_sendable",
     ];

@@ -96,10 +96,12 @@ pub fn with_flags(mut command: Command, list: &[&'static [Setting]]) -> Command 
             None => format!("{} {env}", s.help),
         };
         let arg = Arg::new(s.key).long(s.flag).aliases(s.aliases.iter().copied()).help(help);
+        // As argparse does it: of a repeated flag the last one counts. Entries of a table add up.
+        let arg = if s.is_table() { arg } else { arg.overrides_with(s.key) };
         command = command.arg(if s.value.is_empty() {
             arg.action(ArgAction::SetTrue)
         } else {
-            let action = if s.is_list() { ArgAction::Append } else { ArgAction::Set };
+            let action = if s.is_table() { ArgAction::Append } else { ArgAction::Set };
             arg.value_name(s.value).action(action)
         });
     }
@@ -284,14 +286,29 @@ pub fn expand_home(path: &str) -> PathBuf {
 /// # Errors
 /// When it cannot be read.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path)
-        .map_err(|e| ConfigError::File { path: path.to_owned(), why: e.to_string() })
+    std::fs::read_to_string(path).map_err(|e| {
+        let why = match e.kind() {
+            std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            _ => format!("cannot be read: {e}"),
+        };
+        ConfigError::File { path: path.to_owned(), why }
+    })
+}
+
+/// What is wrong with a TOML text and where, on one line.
+pub fn toml_why(text: &str, error: &toml::de::Error) -> String {
+    let why = error.message().trim().replace('\n', "; ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    before.map_or_else(
+        || why.clone(),
+        |before| format!("line {}: {why}", before.matches('\n').count().saturating_add(1)),
+    )
 }
 
 fn read_file(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
     let bad = |why: String| ConfigError::File { path: path.to_owned(), why };
-    let table: toml::Table =
-        read_text(path)?.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+    let text = read_text(path)?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(toml_why(&text, &e)))?;
     let mut flat = Vec::new();
     flatten(&table, "", &mut flat);
     for (key, _) in &flat {
@@ -306,9 +323,9 @@ fn read_file(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
 fn flatten(table: &toml::Table, prefix: &str, out: &mut Vec<(String, String)>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        let is_list = settings::all().any(|s| s.key == key && s.is_list());
+        let is_table = settings::all().any(|s| s.key == key && s.is_table());
         match value {
-            toml::Value::Table(entries) if is_list => {
+            toml::Value::Table(entries) if is_table => {
                 let entry = |(name, value): (&String, &toml::Value)| {
                     format!(
                         "{name}={}",
@@ -379,7 +396,8 @@ mod tests {
         let path = dir.path().join("ptn.toml");
         std::fs::write(&path, "data_dir = \"/a\"\n[rules]\nset = 2024\n").unwrap();
         let command = with_flags(Command::new("x"), &[settings::COMMON]);
-        let args = ["x", "--config", path.to_str().unwrap(), "--data-dir", "/b"];
+        let path_text = path.to_str().unwrap();
+        let args = ["x", "--config", path_text, "--data-dir", "/c", "--data-dir", "/b"];
         let matches = command.try_get_matches_from(args).unwrap();
         let settings = Settings::resolve(&[settings::COMMON], &matches).unwrap();
         assert_eq!(settings.get("data_dir"), Some("/b"));
@@ -387,5 +405,8 @@ mod tests {
         std::fs::write(&path, "[rules]\nsett = 2024\n").unwrap();
         let error = Settings::resolve(&[settings::COMMON], &matches).unwrap_err().to_string();
         assert!(error.contains("did you mean rules.set?"), "{error}");
+        std::fs::write(&path, "[rules]\nset = [\n").unwrap();
+        let error = Settings::resolve(&[settings::COMMON], &matches).unwrap_err().to_string();
+        assert!(error.contains("ptn.toml: line ") && !error.contains('\n'), "{error}");
     }
 }

@@ -484,9 +484,10 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 }
 
 impl Setting {
-    /// Whether it is a list: its flag may be repeated, and a table of the file is its entries.
-    pub const fn is_list(&self) -> bool {
-        matches!(self.value.as_bytes(), [.., b',', b'.', b'.'])
+    /// Whether its entries are `NAME=VALUE`: its flag may be repeated, and it may be a table of
+    /// the file.
+    pub fn is_table(&self) -> bool {
+        self.value.contains('=') && self.value.ends_with(",..")
     }
 
     /// Its environment variable.

@@ -12,10 +12,6 @@ use rust_decimal::Decimal;
 /// The longest number that is read, in characters.
 pub const MAX_LEN: usize = 330;
 
-/// Beyond these powers of ten a double overflows to infinity or vanishes to zero.
-const MAX_EXPONENT: i64 = 308;
-const MIN_EXPONENT: i64 = -324;
-
 /// A finite decimal number; its text is a JSON number.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Number(Box<str>);
@@ -90,10 +86,15 @@ impl Number {
             token.push_str(e.strip_prefix('+').unwrap_or(e));
         }
         let number = Self(token.into());
-        if number.parts().1.is_some_and(|(power, _)| power > MAX_EXPONENT) {
+        if number.double().is_infinite() {
             return Err(BadNumber::NonFinite);
         }
         Ok(number)
+    }
+
+    /// What the network's doubles make of it: only to tell what they cannot hold.
+    fn double(&self) -> f64 {
+        self.0.parse().unwrap_or(f64::NAN)
     }
 
     /// The JSON number token.
@@ -108,7 +109,7 @@ impl Number {
 
     /// Whether it is zero (also when so small that a double cannot hold it).
     pub fn is_zero(&self) -> bool {
-        self.parts().1.is_none_or(|(power, _)| power < MIN_EXPONENT)
+        self.double() == 0.0
     }
 
     /// Whether it is greater than zero.
@@ -219,6 +220,7 @@ mod tests {
         check("007", Ok("7"));
         check("2.5E-1", Ok("2.5e-1"));
         check("1e-320", Ok("1e-320"));
+        check("1.7976931348623157e308", Ok("1.7976931348623157e308"));
         for (bad, why) in [
             ("", BadNumber::Syntax),
             (".", BadNumber::Syntax),
@@ -229,6 +231,8 @@ mod tests {
             ("--1", BadNumber::Syntax),
             ("-NaN", BadNumber::NonFinite),
             ("1e400", BadNumber::NonFinite),
+            ("2e308", BadNumber::NonFinite),
+            ("1.7976931348623159e308", BadNumber::NonFinite),
             ("1e99999999999999999999", BadNumber::NonFinite),
         ] {
             check(bad, Err(why));
@@ -245,6 +249,7 @@ mod tests {
         assert!(n("-2") < n("-1") && n("-1") < n("0") && n("9") < n("10"));
         assert!(n("1e3") == n("1e3") && n("1e3").cmp(&n("1000")) == Ordering::Equal);
         assert!(n("1e-400").is_zero() && !n("1e-320").is_zero());
+        assert!(n("2e-324").is_zero() && n("-2e-324").is_zero() && !n("3e-324").is_zero());
         assert_eq!(n("0.5").negative().as_str(), "-0.5");
     }
 }

@@ -7,7 +7,7 @@ use super::error::{Frame, shown};
 use super::number::{BadNumber, Number};
 use super::uuid::OrderUuid;
 use super::{Signal, SignalError, SignalErrorCode as Code, validate};
-use crate::json::{Json, Object};
+use crate::json::{Json, Object, python_float};
 use crate::order::{ExecutionType, OrderType};
 use crate::rules::{Era, Rules, UnknownPairs};
 
@@ -15,6 +15,12 @@ use crate::rules::{Era, Rules, UnknownPairs};
 pub(super) const SIZES: [&str; 3] = ["leverage", "value", "quantity"];
 /// Prices, in the order in which the network reads them.
 pub(super) const PRICES: [&str; 4] = ["limit_price", "stop_loss", "take_profit", "stop_price"];
+
+/// Those that the rule set knows; another one is an unknown field.
+fn prices(era: Era) -> &'static [&'static str] {
+    let [known @ .., _] = &PRICES;
+    if era == Era::Y2025 { known } else { &PRICES }
+}
 
 /// Everything that was read, before the rules between fields are applied.
 #[derive(Debug)]
@@ -99,19 +105,21 @@ pub(super) fn from_object(mut object: Object, rules: &Rules) -> Result<Signal, S
                 }
             }
             let execution_type = execution_type(object.get("execution_type"), rules.era)?;
-            for field in PRICES {
+            for field in prices(rules.era) {
                 if let Some(value) = object.get(field) {
-                    numbers.push((field, number(field, value, rules.era)?));
+                    numbers.push((*field, number(field, value, rules.era)?));
                 }
             }
             let not_null = |v: Option<&Json>| v.filter(|v| **v != Json::Null).cloned();
+            // Before 2026 these are unknown fields, which change nothing.
+            let stops = (rules.era == Era::Y2026).then_some(&object);
             Draft {
                 era: rules.era,
                 order_type,
                 execution_type,
                 numbers,
-                stop_condition: not_null(object.get("stop_condition")),
-                trailing_stop: not_null(object.get("trailing_stop")),
+                stop_condition: not_null(stops.and_then(|o| o.get("stop_condition"))),
+                trailing_stop: not_null(stops.and_then(|o| o.get("trailing_stop"))),
                 bracket_orders: not_null(object.get("bracket_orders")),
             }
         }
@@ -173,15 +181,17 @@ fn body(
             body.set(field, value);
         }
     }
-    let known =
-        ["order_type", "execution_type", "stop_condition", "trailing_stop", "bracket_orders"];
-    if rules.era == Era::Y2024 {
-        rest.remove("leverage");
-        rest.remove("order_type");
-    } else {
-        for field in known.iter().chain(&SIZES).chain(&PRICES) {
-            rest.remove(field);
+    let known: &[&str] = match rules.era {
+        Era::Y2024 => &["leverage", "order_type"],
+        Era::Y2025 => &["order_type", "execution_type", "bracket_orders"],
+        Era::Y2026 => {
+            &["order_type", "execution_type", "stop_condition", "trailing_stop", "bracket_orders"]
         }
+    };
+    let numbers: &[&[&str]] =
+        if rules.era == Era::Y2024 { &[] } else { &[&SIZES, prices(rules.era)] };
+    for field in known.iter().chain(numbers.iter().copied().flatten()) {
+        rest.remove(field);
     }
     for (key, value) in rest.iter() {
         if body.get(key).is_none() {
@@ -306,9 +316,10 @@ fn order_type(value: &Json, era: Era) -> Result<OrderType, SignalError> {
             let upper = if era == Era::Y2024 { text.clone() } else { text.to_uppercase() };
             error(text).legacy(Frame::Value, no_match(&upper))
         }),
-        other if era == Era::Y2024 => {
-            Err(error(&other.to_string()).legacy(Frame::Value, no_match(&other.to_string())))
-        }
+        other if era == Era::Y2024 => Err(match python_scalar(other) {
+            Some(text) => error(&other.to_string()).legacy(Frame::Value, no_match(&text)),
+            None => error(&other.to_string()).legacy(Frame::Other, unhashable(other)),
+        }),
         other => Err(error(&other.to_string()).legacy(
             Frame::Other,
             format!("'{}' object has no attribute 'upper'", other.python_type()),
@@ -316,14 +327,43 @@ fn order_type(value: &Json, era: Era) -> Result<OrderType, SignalError> {
     }
 }
 
+/// As Python prints it; nothing for a list or an object.
+fn python_scalar(value: &Json) -> Option<String> {
+    Some(match value {
+        Json::Null => "None".to_owned(),
+        Json::Bool(true) => "True".to_owned(),
+        Json::Bool(false) => "False".to_owned(),
+        Json::Number(token) if value.python_type() == "float" => {
+            python_float(token.parse().unwrap_or(f64::NAN))
+        }
+        Json::Number(token) if token == "-0" => "0".to_owned(),
+        Json::Number(text) | Json::String(text) => text.clone(),
+        Json::Array(_) | Json::Object(_) => return None,
+    })
+}
+
+/// What Python says when a list or an object is looked up by.
+fn unhashable(value: &Json) -> String {
+    format!("unhashable type: '{}'", value.python_type())
+}
+
 fn execution_type(value: Option<&Json>, era: Era) -> Result<ExecutionType, SignalError> {
+    // In the order in which the network's own texts name them.
     let known: &[ExecutionType] = match era {
-        Era::Y2026 => ExecutionType::ALL,
+        Era::Y2026 => &[
+            ExecutionType::Market,
+            ExecutionType::Limit,
+            ExecutionType::LimitCancel,
+            ExecutionType::LimitEdit,
+            ExecutionType::Bracket,
+            ExecutionType::StopLimit,
+            ExecutionType::FlatAll,
+        ],
         _ => &[
             ExecutionType::Market,
             ExecutionType::Limit,
-            ExecutionType::Bracket,
             ExecutionType::LimitCancel,
+            ExecutionType::Bracket,
         ],
     };
     let allowed = || known.iter().map(|e| e.as_str()).collect::<Vec<_>>().join(", ");
@@ -388,9 +428,14 @@ pub(super) fn number(field: &str, value: &Json, era: Era) -> Result<Number, Sign
             ));
         }
     };
+    let whole = !from_text && value.python_type() == "int";
     Number::parse(&text).map_err(|bad| {
         let given = shown(&text);
         match bad {
+            BadNumber::NonFinite if whole => {
+                SignalError::new(Code::BadNumber, field, format!("{given} is too large"))
+                    .legacy(Frame::Other, "int too large to convert to float")
+            }
             BadNumber::Syntax => SignalError::new(
                 Code::BadNumber,
                 field,
@@ -414,10 +459,16 @@ pub(super) fn number(field: &str, value: &Json, era: Era) -> Result<Number, Sign
 }
 
 /// A size of 2024: whether infinity is wrong as such or only out of range depends on the order
-/// type, which is read later.
-fn number_2024(field: &str, value: &Json) -> Result<Result<Number, SignalError>, SignalError> {
+/// type, which is read later. With the error comes what Python's `float()` made of it.
+fn number_2024(
+    field: &str,
+    value: &Json,
+) -> Result<Result<Number, (SignalError, f64)>, SignalError> {
     match number(field, value, Era::Y2024) {
-        Err(e) if e.code() == Code::NonFinite => Ok(Err(e)),
+        Err(e) if e.code() == Code::NonFinite => {
+            let text = python_scalar(value).unwrap_or_default();
+            Ok(Err((e, text.trim().parse().unwrap_or(f64::NAN))))
+        }
         Err(e) => Err(e),
         Ok(n) => Ok(Ok(n)),
     }
@@ -429,24 +480,49 @@ fn pair_id(pair: Option<&Json>, era: Era) -> Result<&str, SignalError> {
         SignalError::new(Code::BadTradePair, "trade_pair", what).legacy(Frame::Other, legacy)
     };
     let forms = "an id such as \"BTCUSDC\", or an object with trade_pair_id, is expected";
+    // An id that is no text: the servers before 2026 looked it up all the same.
+    let strange = |id: &Json| match (era, id) {
+        (Era::Y2026, Json::Null) => missing("trade_pair"),
+        (Era::Y2026, _) => {
+            bad(format!("has {id} as its trade_pair_id; {forms}"), "trade_pair".to_owned())
+        }
+        (_, Json::Array(_) | Json::Object(_)) => {
+            bad(format!("has no text as its trade_pair_id; {forms}"), unhashable(id))
+        }
+        _ => unknown_pair(&id.to_string(), era, ""),
+    };
     match pair {
         None => Err(missing("trade_pair")),
         Some(Json::Null) if era == Era::Y2026 => Err(missing("trade_pair")),
         Some(Json::String(id)) => Ok(id),
-        Some(Json::Object(object)) => {
-            object.get("trade_pair_id").and_then(Json::as_str).ok_or_else(|| {
-                bad(format!("has no trade_pair_id; {forms}"), "'trade_pair_id'".to_owned())
-            })
-        }
-        Some(Json::Array(items)) if era == Era::Y2026 => {
-            items.first().and_then(Json::as_str).ok_or_else(|| {
-                bad(format!("is a list without an id; {forms}"), "trade_pair".to_owned())
-            })
-        }
+        Some(Json::Object(object)) => match object.get("trade_pair_id") {
+            Some(Json::String(id)) => Ok(id),
+            Some(id) => Err(strange(id)),
+            None => {
+                Err(bad(format!("has no trade_pair_id; {forms}"), "'trade_pair_id'".to_owned()))
+            }
+        },
+        Some(Json::Array(items)) if era == Era::Y2026 => match items.first() {
+            Some(Json::String(id)) => Ok(id),
+            Some(id) => Err(strange(id)),
+            None => Err(bad(format!("is a list without an id; {forms}"), "trade_pair".to_owned())),
+        },
         Some(other) => Err(bad(
             format!("is a {}; {forms}", other.python_type()),
             "trade_pair must be a string or a dict".to_owned(),
         )),
+    }
+}
+
+fn unknown_pair(id: &str, era: Era, meant: &str) -> SignalError {
+    let text = format!("{} is not in the catalogue of {era}{meant}", shown(id));
+    let error = SignalError::new(Code::UnknownTradePair, "trade_pair", text);
+    match era {
+        Era::Y2024 => error.legacy(
+            Frame::Model("trade_pair"),
+            "none is not an allowed value (type=type_error.none.not_allowed)",
+        ),
+        _ => error.legacy(Frame::Bare, "Invalid trade pair"),
     }
 }
 
@@ -465,16 +541,7 @@ fn known_pair(
             Some(pair) => format!("; did you mean {}?", pair.id),
             None => "; ids are case-sensitive, see the catalogue".to_owned(),
         };
-        let given = shown(id);
-        let text = format!("{given} is not in the catalogue of {}{meant}", rules.era);
-        let error = SignalError::new(Code::UnknownTradePair, "trade_pair", text);
-        return Err(match rules.era {
-            Era::Y2024 => error.legacy(
-                Frame::Model("trade_pair"),
-                "none is not an allowed value (type=type_error.none.not_allowed)",
-            ),
-            _ => error.legacy(Frame::Bare, "Invalid trade pair"),
-        });
+        return Err(unknown_pair(id, rules.era, &meant));
     };
     let closes = order_type == Some(OrderType::Flat)
         || matches!(execution_type, ExecutionType::LimitCancel | ExecutionType::FlatAll);

@@ -6,7 +6,7 @@ use super::error::{Frame, shown};
 use super::number::Number;
 use super::parse::{Draft, SIZES, missing};
 use super::{SignalError, SignalErrorCode as Code};
-use crate::json::{Json, Object};
+use crate::json::{self, Json, Object};
 use crate::order::{ExecutionType, OrderType, StopCondition};
 use crate::rules::Era;
 use crate::trade_pair::TradePairCatalogue;
@@ -18,13 +18,13 @@ fn refuse(code: Code, field: &str, text: impl Into<String>) -> SignalError {
 
 /// 2024: leverage only, with a sign that fits and within the pair's bounds.
 pub(super) fn leverage_2024(
-    leverage: Result<Number, SignalError>,
+    leverage: Result<Number, (SignalError, f64)>,
     order_type: OrderType,
     pair: &str,
     catalogue: &TradePairCatalogue,
 ) -> Result<Number, SignalError> {
     if order_type == OrderType::Flat {
-        return leverage;
+        return leverage.map_err(|(error, _)| error);
     }
     let bounds = catalogue.get(pair).map(|p| (p.min_leverage.as_str(), p.max_leverage.as_str()));
     let (low, high) = bounds.unwrap_or(("0", "0"));
@@ -39,11 +39,9 @@ pub(super) fn leverage_2024(
     };
     let leverage = match leverage {
         Ok(n) => n,
-        Err(e) => {
-            let given = e.message().split(' ').next().unwrap_or_default().trim_matches('"');
-            let given = given.parse::<f64>().unwrap_or(f64::NAN);
+        Err((_, given)) => {
             let signed = if order_type == OrderType::Short { -given.abs() } else { given };
-            return Err(out_of_range(&python_repr(signed)));
+            return Err(out_of_range(&json::python_float(signed)));
         }
     };
     if order_type == OrderType::Long && leverage.is_negative() && !leverage.is_zero() {
@@ -66,24 +64,7 @@ pub(super) fn leverage_2024(
 
 /// A number as Python prints a float, for the texts that users know.
 fn python_float(n: &Number) -> String {
-    n.as_str().parse::<f64>().map_or_else(|_| n.to_string(), python_repr)
-}
-
-fn python_repr(f: f64) -> String {
-    if f.is_nan() {
-        return "nan".to_owned();
-    }
-    let text = format!("{f:?}");
-    match text.split_once('e') {
-        Some((digits, power)) => {
-            let (sign, power) = match power.strip_prefix('-') {
-                Some(rest) => ('-', rest),
-                None => ('+', power),
-            };
-            format!("{digits}e{sign}{power:0>2}")
-        }
-        None => text,
-    }
+    n.as_str().parse::<f64>().map_or_else(|_| n.to_string(), json::python_float)
 }
 
 /// 2025 and 2026: prices, then sizes, then sign and FLAT, then trailing stop, then brackets.

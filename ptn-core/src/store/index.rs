@@ -106,6 +106,8 @@ pub(super) enum Request {
         digest: Digest,
         text: Arc<str>,
         summary: Option<Box<Summary>>,
+        /// When it was given, if that was before now: it is as old as that.
+        given_at: Option<UnixMs>,
     },
     Progress {
         id: OrderUuid,
@@ -127,6 +129,11 @@ pub(super) enum Request {
 
 impl Request {
     pub(super) fn accept(signal: &Signal) -> Self {
+        Self::accept_given(signal, None)
+    }
+
+    /// Of a signal that was given at this time, and is found only now.
+    pub(super) fn accept_given(signal: &Signal, given_at: Option<UnixMs>) -> Self {
         let (text, digest) = signal.stored_and_digest();
         Self::Accept {
             id: signal.id().clone(),
@@ -134,6 +141,7 @@ impl Request {
             digest,
             text: text.into(),
             summary: Some(Box::new(Summary::of(signal))),
+            given_at,
         }
     }
 
@@ -283,7 +291,7 @@ impl Index {
                 None => archive.standing(request.id())?,
             };
         match request {
-            Request::Accept { id, digest, text, summary, .. } => {
+            Request::Accept { id, digest, text, summary, given_at, .. } => {
                 if let Some(old) = standing {
                     if old.digest == digest {
                         return Ok((Answer::Accepted(Accepted::Same { state: old.state }), None));
@@ -298,7 +306,8 @@ impl Index {
                 let standing = Standing { seq, digest, state, token: 0, cancel: false };
                 batch.touched.insert(id.clone(), standing);
                 let answer = Answer::Accepted(Accepted::New { seq });
-                Ok((answer, Some(Record::Accept { seq, id, digest, at: now, text, summary })))
+                let at = given_at.map_or(now, |given| given.clamp(0, now));
+                Ok((answer, Some(Record::Accept { seq, id, digest, at, text, summary })))
             }
             Request::Progress { id, token, progress } => {
                 holder(standing, &id, token)?;
@@ -599,6 +608,7 @@ fn again(mut v: ValidatorRecord) -> ValidatorRecord {
     if v.state != DeliveryState::Accepted {
         v.state = DeliveryState::Submitted;
         v.attempts = 0;
+        v.waits = 0;
         v.next_try_at = None;
     }
     v

@@ -236,15 +236,11 @@ pub fn verify(
     let sender =
         header("x-bittensor-hotkey").filter(|text| !text.is_empty()).ok_or(E::MalformedAuth)?;
     let nonce = header("x-bittensor-nonce").and_then(python_int).ok_or(E::MalformedAuth)?;
-    let scheme = match header("x-bittensor-crypto").map(|text| text.trim().to_lowercase()) {
+    let scheme = match header("x-bittensor-crypto") {
         None => "sr25519",
-        Some(text) if text == "sr25519" || text.parse() == Ok(1) => "sr25519",
-        Some(text) if text == "ed25519" || text.parse() == Ok(0) => "ed25519",
-        Some(_) => return Err(E::MalformedAuth),
+        Some(text) => scheme(text).ok_or(E::MalformedAuth)?,
     };
-    let signature = header("x-bittensor-signature").ok_or(E::MalformedAuth)?;
-    let signature = hex::decode(signature.strip_prefix("0x").unwrap_or(signature))
-        .map_err(|_| E::MalformedAuth)?;
+    let signature = header("x-bittensor-signature").and_then(python_hex).ok_or(E::MalformedAuth)?;
 
     let receiver = header("x-bittensor-receiver");
     match receiver {
@@ -278,6 +274,25 @@ pub fn verify(
         return Err(E::ReplayedRequest);
     }
     Ok(caller)
+}
+
+/// The scheme of a name, or of its number.
+fn scheme(text: &str) -> Option<&'static str> {
+    let text = text.trim().to_lowercase();
+    let code = if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None };
+    match (text.as_str(), code) {
+        ("sr25519", _) | (_, Some(1)) => Some("sr25519"),
+        ("ed25519", _) | (_, Some(0)) => Some("ed25519"),
+        _ => None,
+    }
+}
+
+/// What Python's `bytes.fromhex()` reads, after an optional `0x`: blanks between bytes are fine.
+fn python_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let parts = digits.split([' ', '\t', '\n', '\r', '\u{b}', '\u{c}']);
+    let bytes: Result<Vec<_>, _> = parts.map(hex::decode).collect();
+    bytes.ok().map(|parts| parts.concat())
 }
 
 /// What Python's `int()` reads; beyond any time it is as good as the end of time.
@@ -369,6 +384,32 @@ mod tests {
             assert_eq!(python_int(text), value, "{text:?}");
         }
         assert!(python_int(&"9".repeat(60)).is_some());
+    }
+
+    #[test]
+    fn signatures_and_schemes_are_read_as_the_sdk_does() {
+        for (text, bytes) in [
+            ("0xAb01", Some(vec![0xab, 1])),
+            ("ab 01", Some(vec![0xab, 1])),
+            ("0x ab01 ", Some(vec![0xab, 1])),
+            ("", Some(vec![])),
+            ("a b01", None),
+            ("0Xab", None),
+            ("abc", None),
+        ] {
+            assert_eq!(python_hex(text), bytes, "{text:?}");
+        }
+        for (text, name) in [
+            (" SR25519 ", Some("sr25519")),
+            ("1", Some("sr25519")),
+            ("00", Some("ed25519")),
+            ("+1", None),
+            ("-0", None),
+            ("2", None),
+            ("", None),
+        ] {
+            assert_eq!(scheme(text), name, "{text:?}");
+        }
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl HttpTransport {
         order: &OutboundOrder,
         place: &Place<'_>,
         deadline: Instant,
+        nonce: u64,
     ) -> Result<Request<Full<Bytes>>, TransportError> {
         let prepared = order.cache.get_or_init(Arc::default);
         let signing = |e: SignError| {
@@ -141,8 +142,8 @@ impl HttpTransport {
         let (path, headers, body) = match to.wire {
             Wire::Btauth => {
                 let body = prepared.btauth.get_or_init(|| btauth::Body::of_order(order));
-                let headers = btauth::headers(&*self.signer, &to.hotkey, body, nonce::next())
-                    .map_err(signing)?;
+                let headers =
+                    btauth::headers(&*self.signer, &to.hotkey, body, nonce).map_err(signing)?;
                 (btauth::PATH, headers, body.bytes.clone())
             }
             Wire::Dendrite => {
@@ -153,7 +154,7 @@ impl HttpTransport {
                     address: place.address,
                     receiver: &to.hotkey,
                     own_ip: self.options.own_address.map(|a| a.ip()),
-                    nonce: nonce::next(),
+                    nonce,
                     uuid: uuid::Uuid::new_v4().hyphenated().encode_lower(&mut uuid),
                     timeout_s: remaining.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(1),
                     body_hash: if self.options.hash_signal {
@@ -235,6 +236,7 @@ impl ValidatorTransport for HttpTransport {
             self.tail(order, order.cache.get_or_init(Arc::default), &place)?;
         }
         let mut pooled = self.pool.take(place.address, deadline).await;
+        let mut followed = false;
         loop {
             let mut connection = match pooled.take() {
                 Some(connection) => connection,
@@ -248,7 +250,8 @@ impl ValidatorTransport for HttpTransport {
                 ));
             }
             // As late as possible: the signature is good for seconds only.
-            let request = self.request(to, order, &place, deadline)?;
+            let nonce = nonce::next();
+            let request = self.request(to, order, &place, deadline, nonce)?;
             let sent_ms = now_ms();
             let answer =
                 timeout_at(deadline, exchange(&mut connection, request, self.options.max_answer));
@@ -268,6 +271,13 @@ impl ValidatorTransport for HttpTransport {
                 Ok(Ok(answer)) => answer,
             };
             self.pool.put(place.address, connection);
+            if answer.status == 401 && nonce::ahead(nonce) && !followed {
+                // Refused before it was looked at, and our clock says why.
+                nonce::follow_clock();
+                followed = true;
+                pooled = self.pool.take(place.address, deadline).await;
+                continue;
+            }
             return place.reply(to.wire, order, &answer, sent_ms);
         }
     }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-use crate::json::{Json, Object};
+use crate::json::{Json, Object, python_float};
 
 /// Python's `str()` of the value.
 pub fn python_str(json: &Json) -> String {
@@ -127,26 +127,7 @@ fn number(out: &mut String, token: &str) {
         _ => {}
     }
     // Tokens are JSON numbers, or Python's `Infinity`; Rust reads both.
-    let x: f64 = token.parse().unwrap_or(f64::NAN);
-    if x.is_infinite() {
-        return out.push_str(if x > 0.0 { "inf" } else { "-inf" });
-    }
-    // Rust gives the shortest digits that read back, as Python does; the layout is Python's own.
-    let scientific = format!("{x:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if !(-4..16).contains(&exponent) {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        // Writing to a String cannot fail.
-        write!(out, "{mantissa}e{sign}{:02}", exponent.unsigned_abs()).unwrap_or_default();
-        return;
-    }
-    // In this range Rust's plain form has the same digits, and never an exponent.
-    let start = out.len();
-    write!(out, "{x}").unwrap_or_default();
-    if !out.get(start..).is_some_and(|t| t.contains('.')) {
-        out.push_str(".0");
-    }
+    out.push_str(&python_float(token.parse().unwrap_or(f64::NAN)));
 }
 
 fn string(out: &mut String, text: &str) {
@@ -186,9 +167,12 @@ fn string(out: &mut String, text: &str) {
     out.push(quote);
 }
 
-/// Python's `str.isprintable` for a character outside ASCII.
+/// Python 3.11's `str.isprintable` for a character outside ASCII.
 fn printable(c: char) -> bool {
     use GeneralCategory as G;
+    if newer::is_after_14(c) {
+        return false;
+    }
     !matches!(
         c.general_category(),
         G::Control
@@ -232,6 +216,7 @@ mod tests {
     fn strings_are_quoted_as_python_does() {
         check(r#"["it's", "say \"x\"", "it's \"x\""]"#, r#"["it's", 'say "x"', 'it\'s "x"']"#);
         check(r#"["a\\b", "\n\r\t\b\u007f"]"#, r"['a\\b', '\n\r\t\x08\x7f']");
+        check("[\"🫠🫨\"]", r"['🫠\U0001fae8']");
         check("[\"\u{a0}é\u{200b}\u{e000}🚀\u{e0001}\"]", r"['\xa0é\u200b\ue000🚀\U000e0001']");
     }
 

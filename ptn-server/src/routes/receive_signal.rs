@@ -120,7 +120,7 @@ fn received(signal: &Signal, already_received: bool) -> Response {
 fn parse(bytes: &[u8]) -> Result<Json, ApiError> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         let text = "improperly formatted signal received. the body is empty";
-        return Err(ApiError::bad("body_empty", text));
+        return Err(ApiError::bad("body_not_json", text));
     }
     Json::parse(bytes).map_err(|e| {
         let text = format!("improperly formatted signal received. not JSON: {e}");

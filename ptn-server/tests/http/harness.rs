@@ -197,6 +197,7 @@ pub(crate) fn record(state: DeliveryState, code: &str, message: &str) -> Validat
         required: true,
         state,
         attempts: 1,
+        waits: 0,
         maybe_sent: matches!(state, DeliveryState::Accepted | DeliveryState::Unknown),
         message: message.to_owned(),
         code: code.to_owned(),

@@ -192,3 +192,20 @@ async fn tradingviews_words_are_translated_only_when_asked_for() {
     assert!(message.contains("BTCUSDC") && message.contains("LONG"), "{message}");
     assert_eq!(server.receive(alert).await.text("already_received"), "true");
 }
+
+#[tokio::test]
+async fn an_empty_body_is_no_json_on_every_era() {
+    for era in [Era::Y2024, Era::Y2025, Era::Y2026] {
+        let server = Server::start(era).await;
+        for body in ["", " \n"] {
+            let answer = server.receive(body).await;
+            assert_eq!(
+                (answer.status, answer.text("code")),
+                (400, "body_not_json".into()),
+                "{era}"
+            );
+        }
+        let answer = server.submit("").await;
+        assert_eq!((answer.status, answer.text("code")), (400, "body_not_json".into()), "{era}");
+    }
+}

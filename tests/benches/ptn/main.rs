@@ -24,6 +24,7 @@ mod ingest;
 mod limits;
 mod load;
 mod memory;
+mod paper;
 mod post;
 mod python;
 mod responder;
@@ -42,7 +43,7 @@ const SERVER: &str = env!("CARGO_BIN_EXE_ptn-server-under-test");
 
 type Section = (&'static str, fn(&Limits, &mut Table));
 
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 8] = [
     ("limits", limits::show),
     ("accept", accept::run),
     ("ingest", ingest::run),
@@ -50,6 +51,7 @@ const SECTIONS: [Section; 7] = [
     ("post_to_validator", post::run),
     ("startup", startup::run),
     ("memory", memory::run),
+    ("paper", paper::run),
 ];
 
 fn main() -> ExitCode {

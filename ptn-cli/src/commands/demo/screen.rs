@@ -192,13 +192,15 @@ pub(super) fn summary(
     }
     if !serve {
         out.line("\nNext:")?;
+        let program = text::program();
+        let width = program.chars().count().saturating_add(34);
         for (command, what) in [
-            ("ptn-cli demo --serve", "keep it running for your signals"),
-            ("ptn-cli trigger market-long --print-alert", "the TradingView alert"),
-            ("ptn-cli config init ptn.toml", "settings for your own miner"),
-            ("ptn-cli doctor", "see what it still needs"),
+            ("demo --serve", "keep it running"),
+            ("trigger market-long --print-alert", "a TradingView alert"),
+            ("config init ptn.toml", "your own settings"),
+            ("doctor", "what is missing"),
         ] {
-            out.line(format!("  {}  {what}", pad(command, 41)))?;
+            out.line(format!("  {}  {what}", pad(&format!("{program} {command}"), width)))?;
         }
     }
     Ok(())

@@ -57,6 +57,9 @@ enum News {
 pub(super) struct Watch {
     hotkeys: Vec<String>,
     signals: Vec<Tracked>,
+    /// All signals before this one are over.
+    over: usize,
+    answered: usize,
     seen: BTreeMap<String, Seen>,
     accepted: usize,
     missed: bool,
@@ -104,6 +107,8 @@ impl Watch {
         Self {
             hotkeys: network.peers().iter().map(|p| p.validator.hotkey().to_owned()).collect(),
             signals: Vec::new(),
+            over: 0,
+            answered: 0,
             seen: BTreeMap::new(),
             accepted: 0,
             missed: false,
@@ -129,6 +134,7 @@ impl Watch {
         if self.signals.is_empty() {
             self.begun = begun;
         }
+        self.settled = None;
         self.signals.push(Tracked { plan: plan.clone(), begun, status: None, order_uuid: None });
     }
 
@@ -157,6 +163,7 @@ impl Watch {
                 if let Some(signal) = self.signals.get_mut(posted.index) {
                     signal.status = Some(posted.status);
                     signal.order_uuid = posted.order_uuid;
+                    self.answered += 1;
                 }
             }
             News::Arrival(index, at, received) => {
@@ -165,6 +172,9 @@ impl Watch {
             }
             News::Store(at, event) => self.event(at, event),
             News::Missed => self.missed = true,
+        }
+        while self.signals.get(self.over).is_some_and(|s| self.is_over(s)) {
+            self.over += 1;
         }
         if self.settled.is_none() && self.is_settled() {
             self.settled = Some(Instant::now());
@@ -197,6 +207,11 @@ impl Watch {
         self.accepted > index || self.signals.get(index).is_some_and(|s| s.status.is_some())
     }
 
+    /// How many requests have no answer yet.
+    pub(super) fn unanswered(&self) -> usize {
+        self.signals.len().saturating_sub(self.answered)
+    }
+
     fn seen(&self, signal: &Tracked) -> Option<&Seen> {
         self.seen.get(signal.order_uuid.as_ref()?)
     }
@@ -214,7 +229,7 @@ impl Watch {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.signals.iter().all(|s| self.is_over(s))
+        self.over == self.signals.len()
     }
 
     pub(super) fn unsettled(&self) -> String {

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use ptn_core::json::Json;
-use ptn_core::ops::config::{Settings, expand_home};
+use ptn_core::ops::config::{ConfigError, Settings, expand_home};
 use ptn_core::ops::wallet;
 use ptn_core::store::fs::FsOptions;
 use ptn_core::store::{FsStore, SignalStore as _};
 use ptn_core::transport::address::AddressPolicy;
+use ptn_miner::config::MinerConfig;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Findings;
@@ -25,18 +26,21 @@ const LOW_SPACE: u64 = 1024 * 1024 * 1024;
 const NO_SPACE: u64 = 32 * 1024 * 1024;
 /// Nobody has a clock before this: 2025-01-01.
 const PLAUSIBLE: i64 = 1_735_689_600_000;
+/// `PTN_` variables that are no settings, without the prefix.
+const OTHER_ENV: [&str; 2] = ["URL", "API_KEY"];
 const REACH: Duration = Duration::from_secs(2);
 
 /// Everything, in the order in which things depend on each other.
 pub(super) async fn all(settings: &Settings, matches: &ArgMatches, found: &mut Findings) {
     config(matches, found);
     rules(settings, found);
+    let miner = miner_settings(settings, found);
     clock(settings, found);
     let dir = settings.data_dir();
     data_dir(&dir, settings, found).await;
     api_keys(&dir, settings, found);
     hotkey(settings, found);
-    validators(settings, found).await;
+    validators(settings, miner.as_ref(), found).await;
     ports(settings, &dir, found).await;
 }
 
@@ -59,6 +63,46 @@ fn rules(settings: &Settings, found: &mut Findings) {
         }
         Err(e) => found.fail("rules", e.to_string(), "correct --rules or the file that it names"),
     }
+}
+
+/// Everything that would keep the miner or the server from starting.
+fn miner_settings(settings: &Settings, found: &mut Findings) -> Option<MinerConfig> {
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
+        let Some(tail) = name.strip_prefix("PTN_").filter(|t| !OTHER_ENV.contains(t)) else {
+            continue;
+        };
+        let known: Vec<String> = ptn_core::ops::settings::all().map(|s| s.env()).collect();
+        if !known.contains(&name) {
+            let meant = known.iter().find(|k| k.ends_with(tail));
+            found.warn(
+                "settings",
+                format!("the environment has {name}, which is no setting"),
+                match meant {
+                    Some(meant) => format!("did you mean {meant}?"),
+                    None => "ptn-cli config show --json lists the names".to_owned(),
+                },
+            );
+        }
+    }
+    let server = ptn_server::ServerConfig::from_settings(settings).err();
+    let (miner, error) = match MinerConfig::from_settings(settings) {
+        Ok(miner) => (Some(miner), None),
+        Err(e) => (None, Some(e)),
+    };
+    // These have a look of their own.
+    let elsewhere = |e: &ConfigError| match e {
+        ConfigError::Missing { flag, .. } => *flag == "validators",
+        ConfigError::Value { key, .. } => ["rules.set", "axon.port", "server.listen"].contains(key),
+        ConfigError::Rules(_) => true,
+        _ => false,
+    };
+    match error.or(server).filter(|e| !elsewhere(e)) {
+        Some(e) => {
+            found.fail("settings", e.to_string(), "correct it: nothing starts with it");
+        }
+        None => found.ok("settings", "every value can be used"),
+    }
+    miner
 }
 
 fn clock(settings: &Settings, found: &mut Findings) {
@@ -280,7 +324,7 @@ fn hotkey(settings: &Settings, found: &mut Findings) {
     }
 }
 
-async fn validators(settings: &Settings, found: &mut Findings) {
+async fn validators(settings: &Settings, miner: Option<&MinerConfig>, found: &mut Findings) {
     let Some(path) = settings.get("validators.file").map(expand_home) else {
         found.warn("validators", "no list of validators was named", "--validators FILE with one [[validator]] per validator; `ptn-cli listen` prints one to try");
         return;
@@ -297,6 +341,12 @@ async fn validators(settings: &Settings, found: &mut Findings) {
         }
     };
     found.ok("validators", format!("{} in {}", list.len(), path.display()));
+    // On a local network the miner takes the most trusted one.
+    if let Some(why) =
+        miner.and_then(|m| ptn_miner::validators::lacks_mothership(&list, &m.policy.select))
+    {
+        found.fail("validators", why, "see docs/operations.md, Validators");
+    }
     let local = settings.get("subtensor.network") == Some("local");
     let policy = if local { AddressPolicy::AllowPrivate } else { AddressPolicy::Public };
     let mut tries = Vec::new();
@@ -344,7 +394,10 @@ async fn ports(settings: &Settings, dir: &Path, found: &mut Findings) {
     if let Some(text) = settings.get("server.listen") {
         match ptn_server::config::parse_listen(text) {
             Ok(address) => wanted.push(("--server.listen", address)),
-            Err(e) => found.fail("ports", e, "give an address and a port"),
+            Err(e) => {
+                let error = settings.bad("server.listen", e).to_string();
+                found.fail("ports", error, "give an address and a port");
+            }
         }
     }
     for (flag, address) in wanted {

@@ -167,5 +167,5 @@ fn refused(server: &Server, answer: &Answer) -> Failure {
     let code = code.unwrap_or_else(|| format!("http_{}", answer.status));
     let error = said.and_then(|r| r.error).unwrap_or_default();
     let text = format!("{} answered {}: {}", server.name(), answer.status, text::harmless(&error));
-    Failure::new(exit, code, text)
+    Failure::new(exit, code, text).hint_for_status(answer.status)
 }

@@ -114,7 +114,8 @@ async fn of_server(server: &Server, count: Option<u64>, out: &mut Output) -> Out
     let status = response.status().as_u16();
     if status != 200 {
         let text = format!("{} answered {status}", server.name());
-        return Err(Failure::new(process::USAGE, format!("http_{status}"), text));
+        let failure = Failure::new(process::USAGE, format!("http_{status}"), text);
+        return Err(failure.hint_for_status(status));
     }
     out.talk(format!("following {}; Ctrl-C ends it", server.name()));
     let mut body = response.into_body();
@@ -160,13 +161,28 @@ fn remote(data: &str, out: &mut Output) -> Result<(), Failure> {
             .map(text_of)
             .unwrap_or_default(),
     };
+    // The same words as on a data directory.
+    let word = match word.as_str() {
+        "begin" => "sending".to_owned(),
+        "cancel_requested" => "cancel".to_owned(),
+        "retry_requested" => "retry".to_owned(),
+        _ => word,
+    };
     let mut more = Vec::new();
     for place in ["/trade_pair", "/execution_type", "/order_type", "/reason"] {
         more.extend(event.pointer(place).map(text_of).filter(|t| !t.is_empty()));
     }
+    let list = |place: &str| event.pointer(place).and_then(Value::as_array);
+    if let Some(targets) = list("/progress/validators") {
+        more.push(text::count(targets.len(), "validator"));
+    }
+    for key in list("/progress/hotkeys").into_iter().flatten() {
+        more.push(text::short_key(&text_of(key)));
+    }
     if let Some(v) = validator {
         more.extend(v.get("hotkey").map(|k| text::short_key(&text_of(k))));
-        more.extend(v.get("message").map(text_of));
+        let parts = ["code", "message"].iter().filter_map(|part| v.get(part).map(text_of));
+        more.extend(parts.filter(|t| !t.is_empty() && *t != word));
     }
     let id = event.get("id").map(text_of).unwrap_or_default();
     let line = format!("{at}  {}  {id}  {}", text::pad(&word, 9), more.join("  "));

@@ -6,7 +6,8 @@
 //! `.signal`. Names that begin with a dot or end in `~`, `.tmp`, `.part` or `.swp` are work in
 //! progress of others. Links, pipes, devices and folders are never opened.
 //!
-//! Adopting is accepting: after a crash in between, the same file has the same id and digest.
+//! Adopting is accepting: after a crash in between, the same file has the same id and digest. A signal
+//! is as old as its file: what was left here hours ago, while nobody delivered, is not fresh.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -26,7 +27,7 @@ use crate::json::Json;
 use crate::record::{SignalState, legacy};
 use crate::signal::{OrderUuid, Signal};
 use crate::store::index::{Answer, Archive as _, Request};
-use crate::store::{Accepted, StoreError};
+use crate::store::{Accepted, StoreError, UnixMs};
 
 /// Larger files are no signals.
 pub(super) const MAX_FILE: u64 = 256 * 1024;
@@ -41,6 +42,13 @@ struct Stamp {
     inode: u64,
     len: u64,
     modified: SystemTime,
+}
+
+impl Stamp {
+    fn modified_ms(&self) -> UnixMs {
+        let since = self.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        UnixMs::try_from(since.as_millis()).unwrap_or(UnixMs::MAX)
+    }
 }
 
 /// A file that reads as a signal.
@@ -303,7 +311,10 @@ impl Adopter {
     fn take(&mut self, candidates: Vec<Candidate>) {
         let asked: Vec<_> = candidates
             .into_iter()
-            .map(|c| (self.shared.ask(Request::accept(&c.signal)), c))
+            .map(|c| {
+                let given_at = Some(c.stamp.modified_ms());
+                (self.shared.ask(Request::accept_given(&c.signal, given_at)), c)
+            })
             .collect();
         for (answer, c) in asked {
             let answer = answer.and_then(|wait| {

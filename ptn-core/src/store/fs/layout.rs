@@ -11,6 +11,7 @@
 //!   .ptn/journal.lock         held while the journal is read or extended
 //!   .ptn/journal/journal.log  the truth; see `journal`
 //!   .ptn/journal.damaged      copy of a journal that could not be read
+//!   .ptn/nonce                the last nonce that was signed; see `transport::nonce`
 //!   .ptn/tmp/                 files in the making; swept by the owner at start
 //! ```
 //!

@@ -4,6 +4,8 @@
 //! 3.11 has 14, 3.12 has 15.0, 3.13 has 15.1, and each of them makes another text, hence another
 //! hash. Each range is a whole gap of Unicode 13 in which Unicode 18 has at least one character;
 //! gaps without any are unassigned by the general category already.
+//!
+//! Where they disagree our own text is that of Python 3.11, and such a text is not sent.
 
 /// First and last code point of each gap, rising.
 const GAPS: [(u32, u32); 106] = [
@@ -115,11 +117,111 @@ const GAPS: [(u32, u32); 106] = [
     (0x3134b, 0xe0000),
 ];
 
-/// Whether the character came after Unicode 13.
+/// As [`GAPS`], of Unicode 14, from the first to the last code point that has a character today.
+const AFTER_14: [(u32, u32); 87] = [
+    (0x558, 0x558),
+    (0x58b, 0x58c),
+    (0x5c8, 0x5c9),
+    (0x88f, 0x88f),
+    (0x897, 0x897),
+    (0xb53, 0xb54),
+    (0xc5c, 0xc5c),
+    (0xcdc, 0xcdc),
+    (0xcf3, 0xcf3),
+    (0xece, 0xece),
+    (0x1acf, 0x1af0),
+    (0x1b4e, 0x1b4f),
+    (0x1b7f, 0x1b7f),
+    (0x1c89, 0x1c8a),
+    (0x208f, 0x208f),
+    (0x209d, 0x209f),
+    (0x20c1, 0x20c4),
+    (0x2427, 0x2429),
+    (0x2b96, 0x2b96),
+    (0x2e60, 0x2e63),
+    (0x2ffc, 0x2fff),
+    (0x31e4, 0x31ef),
+    (0xa7cb, 0xa7cf),
+    (0xa7d2, 0xa7d2),
+    (0xa7d4, 0xa7d4),
+    (0xa7da, 0xa7f1),
+    (0xab6c, 0xab6d),
+    (0xfbc3, 0xfbd2),
+    (0xfd90, 0xfd91),
+    (0xfdc8, 0xfdce),
+    (0x105c0, 0x105f3),
+    (0x107bb, 0x107bf),
+    (0x10940, 0x10959),
+    (0x10d40, 0x10d8f),
+    (0x10ec2, 0x10eff),
+    (0x1123f, 0x11241),
+    (0x11380, 0x113e2),
+    (0x116d0, 0x116e3),
+    (0x11b00, 0x11bf9),
+    (0x11db0, 0x11df1),
+    (0x11f00, 0x11f5a),
+    (0x1246f, 0x1246f),
+    (0x12475, 0x1247f),
+    (0x12550, 0x12686),
+    (0x1342f, 0x1342f),
+    (0x13440, 0x143fa),
+    (0x16100, 0x16139),
+    (0x16d40, 0x16d79),
+    (0x16ea0, 0x16ed3),
+    (0x16ff2, 0x16ff6),
+    (0x187f8, 0x187ff),
+    (0x18cd6, 0x18cff),
+    (0x18d09, 0x191d2),
+    (0x1b123, 0x1b132),
+    (0x1b155, 0x1b155),
+    (0x1b168, 0x1b168),
+    (0x1cc00, 0x1cefd),
+    (0x1d127, 0x1d128),
+    (0x1d1eb, 0x1d1ff),
+    (0x1d250, 0x1d2d3),
+    (0x1d6a6, 0x1d6a6),
+    (0x1db00, 0x1db1c),
+    (0x1df1f, 0x1dfff),
+    (0x1e030, 0x1e08f),
+    (0x1e4d0, 0x1e6ff),
+    (0x1f1ae, 0x1f1ae),
+    (0x1f6d8, 0x1f6dc),
+    (0x1f774, 0x1f77f),
+    (0x1f7d9, 0x1f7db),
+    (0x1f7f1, 0x1f7ff),
+    (0x1f8b2, 0x1f8d8),
+    (0x1fa54, 0x1fa57),
+    (0x1fa75, 0x1fa77),
+    (0x1fa87, 0x1fa8f),
+    (0x1faad, 0x1faaf),
+    (0x1fabb, 0x1fabf),
+    (0x1fac6, 0x1facf),
+    (0x1fada, 0x1fadf),
+    (0x1fae8, 0x1faef),
+    (0x1faf7, 0x1fafa),
+    (0x1fbcb, 0x1fbef),
+    (0x1fbfa, 0x1fbfa),
+    (0x2b739, 0x2b73f),
+    (0x2b81e, 0x2b81e),
+    (0x2cea2, 0x2cead),
+    (0x2ebf0, 0x2ee5d),
+    (0x31350, 0x3fc3f),
+];
+
+/// Whether the character came after Unicode 13, so that Pythons may disagree about it.
 pub(super) fn is_newer(c: char) -> bool {
+    is_in(&GAPS, c)
+}
+
+/// Whether the character came after Unicode 14, so that Python 3.11 does not know it.
+pub(super) fn is_after_14(c: char) -> bool {
+    is_in(&AFTER_14, c)
+}
+
+fn is_in(ranges: &[(u32, u32)], c: char) -> bool {
     let c = u32::from(c);
-    let after = GAPS.partition_point(|(_, last)| *last < c);
-    GAPS.get(after).is_some_and(|(first, _)| *first <= c)
+    let after = ranges.partition_point(|(_, last)| *last < c);
+    ranges.get(after).is_some_and(|(first, _)| *first <= c)
 }
 
 #[cfg(test)]
@@ -134,6 +236,13 @@ mod tests {
         }
         for new in ['🫠', '🫨', '🪿', '\u{20c0}', '\u{1e030}'] {
             assert!(is_newer(new), "{new} came with Unicode 14 or later");
+        }
+        assert!(AFTER_14.windows(2).all(|pair| pair[0].1 < pair[1].0));
+        for known in ['é', '🚀', '🫠', '\u{20c0}'] {
+            assert!(!is_after_14(known), "{known} is in Unicode 14");
+        }
+        for new in ['🫨', '🪿', '\u{1e030}', '\u{20c1}'] {
+            assert!(is_after_14(new), "{new} came with Unicode 15 or later");
         }
     }
 }
