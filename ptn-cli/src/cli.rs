@@ -15,7 +15,7 @@ use crate::commands::doctor::DoctorArgs;
 use crate::commands::listen::ListenArgs;
 use crate::commands::send::SendArgs;
 use crate::commands::trigger::TriggerArgs;
-use crate::commands::{config, signals, wallet};
+use crate::commands::{config, root, signals, subnet, wallet};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -56,6 +56,8 @@ pub fn command() -> Command {
         ))
         .subcommand(signals::command(settings))
         .subcommand(wallet::command(settings))
+        .subcommand(subnet::command(settings))
+        .subcommand(root::command(settings))
         .subcommand(listen())
         .subcommand(doctor())
         .subcommand(config::command(settings))
@@ -78,10 +80,10 @@ fn demo() -> Command {
          server and the real miner, throwaway keys and a temporary data directory. No account, no \
          key and no network are needed. Exit code 0 only when every validator acknowledged every \
          signal.\n\n\
-         With --json one document is printed: {ok, rules, server, validators: [{name, hotkey, wire, \
+         With --json one document is printed: {ok, rules, server, chain, validators: [{name, hotkey, wire, \
          address, behaviour}], signals: [{order_uuid, order, endpoint, http_status, accept_ms, \
          state, validators: [{hotkey, wire, state, attempts, received_at_ms, acknowledged_ms}]}], \
-         elapsed_ms}. Times of a signal are in milliseconds since its request was sent.",
+         elapsed_ms}; chain is null without --chain. Times of a signal are in milliseconds since its request was sent.",
     )
 }
 
@@ -122,10 +124,11 @@ fn settings(command: Command, list: &[&'static [Setting]]) -> Command {
 /// Every flag and sub-command also as btcli writes it, with underscores.
 fn snake_case(command: Command) -> Command {
     let command = command.mut_args(|arg| {
-        let Some(long) = arg.get_long().filter(|l| l.contains('-')) else { return arg };
-        let snake = long.replace('-', "_");
-        let known = arg.get_all_aliases().unwrap_or_default().contains(&snake.as_str());
-        if known { arg } else { arg.alias(snake) }
+        let mut names: Vec<String> = arg.get_long().into_iter().map(str::to_owned).collect();
+        names.extend(arg.get_all_aliases().unwrap_or_default().into_iter().map(str::to_owned));
+        let snakes = names.iter().filter(|name| name.contains('-')).map(|n| n.replace('-', "_"));
+        let new: Vec<String> = snakes.filter(|snake| !names.contains(snake)).collect();
+        arg.aliases(new)
     });
     let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
     names.into_iter().fold(command, |command, name| {

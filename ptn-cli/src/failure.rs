@@ -6,6 +6,7 @@
 use std::io;
 
 use ptn_core::ErrorClass;
+use ptn_core::chain::ChainError;
 use ptn_core::ops::config::ConfigError;
 use ptn_core::ops::process;
 use ptn_core::signal::SignalError;
@@ -96,20 +97,25 @@ impl Failure {
         Self::new(process::FAILED, "output", format!("stdout cannot be written: {error}"))
     }
 
+    /// For programs: `{code, message}`, with `hint` and `field` where there are any.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let mut error = json!({"code": self.code, "message": self.message});
+        if let (Some(map), Some(hint)) = (error.as_object_mut(), &self.hint) {
+            map.insert("hint".to_owned(), hint.as_str().into());
+        }
+        if let (Some(map), Some(field)) = (error.as_object_mut(), &self.field) {
+            map.insert("field".to_owned(), field.as_str().into());
+        }
+        error
+    }
+
     /// Says it, and gives the exit code.
     pub(crate) fn say(&self, out: &mut Output) -> u8 {
         if self.quiet {
             return self.exit;
         }
         if out.is_json() {
-            let mut error = json!({"code": self.code, "message": self.message});
-            if let (Some(map), Some(hint)) = (error.as_object_mut(), &self.hint) {
-                map.insert("hint".to_owned(), hint.as_str().into());
-            }
-            if let (Some(map), Some(field)) = (error.as_object_mut(), &self.field) {
-                map.insert("field".to_owned(), field.as_str().into());
-            }
-            if let Err(e) = out.document(&json!({"error": error})) {
+            if let Err(e) = out.document(&json!({"error": self.to_json()})) {
                 out.talk(e.message);
             }
             return self.exit;
@@ -159,6 +165,32 @@ impl From<WalletError> for Failure {
             _ => process::USAGE,
         };
         Self::new(exit, error.code(), error.to_string())
+    }
+}
+
+impl From<ChainError> for Failure {
+    fn from(error: ChainError) -> Self {
+        use ChainError as E;
+        let exit = match (&error, error.class()) {
+            (
+                E::Connect { .. }
+                | E::Lost { .. }
+                | E::Timeout { .. }
+                | E::BadAnswer { .. }
+                | E::NodeRefused { .. }
+                | E::Behind { .. }
+                | E::Unreachable { .. },
+                _,
+            ) => process::UNREACHABLE,
+            (E::WrongGenesis { .. }, _) | (_, ErrorClass::Input) => process::USAGE,
+            (E::PriceAboveLimit { .. }, _) | (_, ErrorClass::Rejected) => process::REFUSED,
+            // Waiting does not help against these.
+            (E::MissingShape { .. } | E::Extension { .. }, _) => process::FAILED,
+            (_, ErrorClass::Unavailable) => process::UNAVAILABLE,
+            (_, ErrorClass::Uncertain) => process::UNKNOWN,
+            _ => process::FAILED,
+        };
+        Self::new(exit, error.code(), error.to_string()).hint(error.hint())
     }
 }
 

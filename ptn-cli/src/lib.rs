@@ -14,6 +14,7 @@ pub mod commands;
 pub mod failure;
 pub mod http;
 pub mod output;
+pub mod table;
 pub mod text;
 pub mod view;
 
@@ -56,6 +57,8 @@ fn dispatch(matches: &ArgMatches, out: &mut Output) -> Outcome {
         "send" => commands::send::run(matches, out),
         "trigger" => commands::trigger::run(matches, out),
         "wallet" => commands::wallet::run(matches, out),
+        "subnet" => commands::subnet::run(matches, out),
+        "root" => commands::root::run(matches, out),
         "listen" => commands::listen::run(matches, out),
         "signals" => commands::signals::run(matches, out),
         "doctor" => commands::doctor::run(matches, out),
@@ -65,6 +68,13 @@ fn dispatch(matches: &ArgMatches, out: &mut Output) -> Outcome {
         "man" => commands::completions::man(matches, out),
         other => Err(Failure::usage(format!("there is no command {other}"))),
     }
+}
+
+/// Waits for a single thing.
+pub(crate) fn block_on_value<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::io("cannot start", "the runtime", &e))?;
+    Ok(runtime.block_on(work))
 }
 
 /// Runs a command that waits for something. One thread is enough for everything but the demo.

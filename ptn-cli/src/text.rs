@@ -1,6 +1,7 @@
 //! Words and numbers for people: times, ages, sizes, short hotkeys, columns.
 //! No files and no network.
 
+use ptn_core::chain::{Rao, Score};
 use ptn_core::json::{Json, Object};
 use ptn_core::record::{DeliveryState, ValidatorRecord};
 use ptn_core::store::UnixMs;
@@ -110,6 +111,34 @@ pub fn bytes(count: u64) -> String {
         size /= 1024.0;
     }
     format!("{size:.1} TiB")
+}
+
+/// An amount of 10^-9 units with so many decimals, never rounded up.
+pub fn amount(units: u64, decimals: usize) -> String {
+    let text = Rao(units).to_string();
+    let cut = text.len().saturating_sub(9_usize.saturating_sub(decimals.min(9)));
+    text.get(..cut).unwrap_or(&text).to_owned()
+}
+
+/// TAO in a sentence: exact, without the zeros at the end.
+pub fn tao(amount: Rao) -> String {
+    let text = amount.to_string();
+    format!("{} TAO", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// A share of the chain, as its tools show it.
+pub fn score(score: Score) -> String {
+    format!("{:.5}", score.fraction())
+}
+
+/// How long a number of blocks of 12 seconds takes: `about 24 h`.
+pub fn blocks(count: u64) -> String {
+    let minutes = count.saturating_mul(12) / 60;
+    match minutes {
+        0..=119 => format!("about {minutes} min"),
+        120..=2879 => format!("about {} h", minutes / 60),
+        _ => format!("about {} days", minutes / 1440),
+    }
 }
 
 /// `1 signal`, `2 signals`.
@@ -244,6 +273,16 @@ mod tests {
     #[test]
     fn foreign_text_cannot_drive_the_terminal() {
         assert_eq!(harmless("a\x1b[2Jb\nc\u{9b}"), "a [2Jb c ");
+    }
+
+    #[test]
+    fn amounts_are_exact_or_cut_but_never_rounded_up() {
+        assert_eq!(amount(1_999_999_999, 4), "1.9999");
+        assert_eq!(amount(5, 9), "0.000000005");
+        assert_eq!(tao(Rao(1_500_000_000)), "1.5 TAO");
+        assert_eq!(tao(Rao(10_000_000_000)), "10 TAO");
+        assert_eq!(tao(Rao(1)), "0.000000001 TAO");
+        assert_eq!((blocks(7_200), blocks(100)), ("about 24 h".into(), "about 20 min".into()));
     }
 
     #[test]

@@ -54,6 +54,30 @@ fn the_demo_reaches_every_validator_with_every_signal() {
 }
 
 #[test]
+fn the_demo_finds_its_validators_on_a_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    for rules in ["2024", "2026"] {
+        let said = run(dir.path(), &["demo", "--chain", "--json", "--rules", rules]);
+        assert_eq!((said.code, said.err.as_str()), (0, ""), "{}", said.out);
+        let report = said.json();
+        let chain = &report["chain"];
+        assert_eq!((&chain["uid"], &chain["price_tao"]), (&3.into(), &"1.000000000".into()));
+        // One for the registration, one of the miner.
+        assert!(chain["connections"].as_u64().unwrap() >= 2, "{chain}");
+        for signal in report["signals"].as_array().unwrap() {
+            let parts = signal["validators"].as_array().unwrap();
+            assert_eq!(parts.len(), 3);
+            assert!(parts.iter().all(|v| v["state"] == "accepted"), "{signal}");
+        }
+    }
+    let said = run(dir.path(), &["demo", "--chain", "--signals", "2"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("hotkey registered for 1 TAO: uid 3 of subnet 8"), "{said:?}");
+    assert!(said.out.lines().all(|l| l.chars().count() <= 80), "{}", said.out);
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "the demo left something");
+}
+
+#[test]
 fn the_demo_prints_plain_lines_without_a_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let said = run(dir.path(), &["demo", "--signals", "2"]);

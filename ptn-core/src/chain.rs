@@ -28,6 +28,7 @@ mod call;
 mod client;
 mod directory;
 mod error;
+mod holdings;
 mod link;
 mod metagraph;
 #[cfg(feature = "test-util")]

@@ -3,8 +3,12 @@
 //! A directory is a watched snapshot. The engine reads it when a signal is first claimed and before
 //! every attempt, so an address that changes is followed; identity is the hotkey. Who must
 //! acknowledge is left to `deliver::target`.
+//!
+//! What must stay true: "nobody" and "not known yet" are different lists. While the list is not
+//! known yet signals wait; nothing is decided about them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +31,19 @@ impl Wire {
         match self {
             Self::Btauth => "btauth",
             Self::Dendrite => "dendrite",
+        }
+    }
+
+    /// Reads the word in configuration files.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Btauth, Self::Dendrite].into_iter().find(|wire| wire.as_str() == text)
+    }
+
+    /// The one that is not this one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Btauth => Self::Dendrite,
+            Self::Dendrite => Self::Btauth,
         }
     }
 }
@@ -65,12 +82,34 @@ impl Validator {
     }
 }
 
-/// A list of validators at one moment; cheap to clone.
-pub type Snapshot = Arc<Vec<Validator>>;
+/// The validators at one moment; cheap to clone. The default is a list that is not known yet.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Snapshot(Option<Arc<[Validator]>>);
+
+impl Snapshot {
+    /// These validators, and no others.
+    pub fn new(validators: Vec<Validator>) -> Self {
+        Self(Some(validators.into()))
+    }
+
+    /// Whether the list is known. Until it is, it reads as empty and decides nothing.
+    pub const fn is_known(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl Deref for Snapshot {
+    type Target = [Validator];
+
+    fn deref(&self) -> &[Validator] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
 
 /// Who the validators are.
 pub trait ValidatorDirectory: Send + Sync + 'static {
-    /// The current list; changes arrive on the same receiver.
+    /// The current list; changes arrive on the same receiver. Until [`Snapshot::is_known`] nothing
+    /// is delivered.
     fn watch(&self) -> watch::Receiver<Snapshot>;
 }
 
@@ -81,12 +120,12 @@ pub struct StaticDirectory(watch::Sender<Snapshot>);
 impl StaticDirectory {
     /// A directory of these validators.
     pub fn new(validators: Vec<Validator>) -> Self {
-        Self(watch::Sender::new(Arc::new(validators)))
+        Self(watch::Sender::new(Snapshot::new(validators)))
     }
 
     /// Replaces the list; deliveries that are under way follow it.
     pub fn replace(&self, validators: Vec<Validator>) {
-        self.0.send_replace(Arc::new(validators));
+        self.0.send_replace(Snapshot::new(validators));
     }
 }
 

@@ -1,7 +1,10 @@
 //! What the three binaries share: settings, logging, signals of the process. Not for embedders,
 //! and not a stable interface: a library does not read environment variables or install loggers.
 
+#[cfg(feature = "chain")]
+pub mod chain;
 pub mod config;
+pub mod lock;
 pub mod logging;
 pub mod process;
 pub mod settings;

@@ -107,6 +107,8 @@ pub struct DeliveryRules {
     pub retry_only_trusted: bool,
     /// After this a market order that opens or increases a position is not sent any more.
     pub market_max_age_ms: u64,
+    /// How often the metagraph is read.
+    pub refresh_ms: u64,
     /// `repo_version` of the reference miner.
     pub repo_version: Option<String>,
 }

@@ -5,33 +5,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ptn_core::chain::{ChainOptions, DirectoryOptions, MetagraphCache, Network};
 use ptn_core::deliver::{DeliveryPolicy, OnUnknown, Select};
 use ptn_core::ops::config::{ConfigError, Settings, expand_home, parse_duration};
-use ptn_core::ops::wallet;
+use ptn_core::ops::{chain, wallet};
 use ptn_core::order::ExecutionType;
 use ptn_core::rules::Rules;
 use ptn_core::transport::address::AddressPolicy;
+use ptn_core::wallet::Place;
 use ptn_server::ServerConfig;
 
-/// Where the network is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
-    /// The main network.
-    Finney,
-    /// The test network.
-    Test,
-    /// A network of one's own on this machine.
-    Local,
-}
-
-impl Network {
-    /// The addresses that may be called there.
-    pub const fn addresses(self) -> AddressPolicy {
-        match self {
-            Self::Finney | Self::Test => AddressPolicy::Public,
-            Self::Local => AddressPolicy::AllowPrivate,
-        }
-    }
+/// Where validators come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A list by hand, followed when it changes; nothing of the chain is touched.
+    File(PathBuf),
+    /// The metagraph of a subnet.
+    Chain(Box<(ChainOptions, DirectoryOptions)>),
 }
 
 /// Everything that a miner needs to run.
@@ -41,16 +31,19 @@ pub struct MinerConfig {
     pub data_dir: PathBuf,
     /// The rule set.
     pub rules: Arc<Rules>,
-    /// Where the network is; decides which addresses may be called.
+    /// Which network; decides which addresses may be called.
     pub network: Network,
+    /// The subnet.
+    pub netuid: u16,
     /// The hotkey's file.
     pub hotkey_file: PathBuf,
     /// Where its password comes from when it is encrypted.
     pub passwords: wallet::Passwords,
-    /// The list of validators.
-    pub validators_file: PathBuf,
-    /// How signals are delivered. A mothership policy without a hotkey takes the most trusted
-    /// validator of the list, on a local network only.
+    /// The wallet.
+    pub wallet: Place,
+    /// Where validators come from.
+    pub source: Source,
+    /// How signals are delivered.
     pub policy: DeliveryPolicy,
     /// Health and metrics; none when `None`.
     pub monitor: Option<SocketAddr>,
@@ -61,28 +54,28 @@ pub struct MinerConfig {
 }
 
 impl MinerConfig {
+    /// Which addresses may be called.
+    pub const fn addresses(&self) -> AddressPolicy {
+        if self.network.is_public() { AddressPolicy::Public } else { AddressPolicy::AllowPrivate }
+    }
+
     /// Reads and checks the settings.
     ///
     /// # Errors
     /// The first setting that is wrong or missing.
     pub fn from_settings(s: &Settings) -> Result<Self, ConfigError> {
         let rules = Arc::new(s.rules()?);
-        let network = network(s)?;
-        netuid(s, network)?;
+        let network = chain::network(s)?;
+        let netuid = netuid(s, network)?;
         let wallet = wallet::place(s)?;
-        let validators_file = s.get("validators.file").map(expand_home).ok_or_else(|| {
-            ConfigError::Missing {
-                flag: "validators",
-                why: "a TOML file with one [[validator]] per validator (hotkey, ip, port, v_trust, stake, wire)"
-                    .to_owned(),
-            }
-        })?;
         Ok(Self {
             data_dir: s.data_dir(),
             network,
+            netuid,
+            source: source(s, network, netuid, &rules)?,
             hotkey_file: wallet.hotkey(),
             passwords: wallet::Passwords::from_settings(s, &wallet),
-            validators_file,
+            wallet,
             policy: policy(s, &rules, network)?,
             monitor: monitor(s)?,
             server: server(s)?,
@@ -92,33 +85,60 @@ impl MinerConfig {
     }
 }
 
-fn network(s: &Settings) -> Result<Network, ConfigError> {
-    match s.get("subtensor.network") {
-        None | Some("finney" | "archive") => Ok(Network::Finney),
-        Some("test") => Ok(Network::Test),
-        Some("local") => Ok(Network::Local),
-        Some(_) => Err(s.bad("subtensor.network", "allowed: finney, test, archive, local")),
-    }
-}
-
-fn netuid(s: &Settings, network: Network) -> Result<(), ConfigError> {
-    let netuid: u16 = s.parse("netuid", "a subnet's number")?.unwrap_or(8);
+fn netuid(s: &Settings, network: Network) -> Result<u16, ConfigError> {
+    let netuid = chain::netuid(s)?;
+    let by_hand = s.get("validators.file").is_some() && !s.is_set("netuid");
     match network {
-        Network::Test if s.is_set("netuid") && ![116, 171].contains(&netuid) => {
+        Network::Test if !by_hand && ![116, 171].contains(&netuid) => {
             Err(s.bad("netuid", "allowed on the test network: 116, 171"))
         }
-        Network::Finney if netuid != 8 => Err(
+        Network::Finney | Network::Archive if netuid != 8 => Err(
             s.bad("netuid", "allowed on finney: 8 (116 and 171 are on --subtensor.network test)")
         ),
-        _ => Ok(()),
+        _ => Ok(netuid),
     }
 }
 
-fn policy(s: &Settings, rules: &Rules, network: Network) -> Result<DeliveryPolicy, ConfigError> {
+fn source(
+    s: &Settings,
+    network: Network,
+    netuid: u16,
+    rules: &Rules,
+) -> Result<Source, ConfigError> {
+    // Checked in any case, so that a mistake does not hide behind a list by hand.
+    let chain = chain::options(s)?;
+    let mut directory = DirectoryOptions::new(netuid);
+    (directory.wire, directory.wires) = chain::wires(s)?;
+    directory.refresh = s
+        .duration("subtensor.refresh")?
+        .unwrap_or(Duration::from_millis(rules.delivery.refresh_ms));
+    if directory.refresh < Duration::from_secs(1) {
+        return Err(s.bad("subtensor.refresh", "at least 1s: the chain makes a block every 12 s"));
+    }
+    if !network.is_public() {
+        // Nodes of one's own make blocks faster, and nobody else asks them.
+        directory.pause = Duration::from_millis(250);
+    }
+    directory.cache = Some(MetagraphCache::new(&s.data_dir(), netuid));
+    Ok(match s.get("validators.file") {
+        Some(file) => Source::File(expand_home(file)),
+        None => Source::Chain(Box::new((chain, directory))),
+    })
+}
+
+/// How signals are delivered: the rule set's preset, changed by the settings.
+///
+/// # Errors
+/// The first setting that is wrong.
+pub fn policy(
+    s: &Settings,
+    rules: &Rules,
+    network: Network,
+) -> Result<DeliveryPolicy, ConfigError> {
     let known = match network {
-        Network::Finney => rules.mothership_mainnet.as_deref(),
         Network::Test => rules.mothership_testnet.as_deref(),
-        Network::Local => Some(""),
+        Network::Local => None,
+        _ => rules.mothership_mainnet.as_deref(),
     };
     let mothership = s.get("delivery.mothership").or(known).unwrap_or_default();
     let mut policy = DeliveryPolicy::preset(rules, Some(mothership));
@@ -131,6 +151,12 @@ fn policy(s: &Settings, rules: &Rules, network: Network) -> Result<DeliveryPolic
         }
         Some("all") => policy.select = Select::All,
         Some(_) => return Err(s.bad("delivery.policy", "allowed: mothership, trust, all")),
+    }
+    if mothership.is_empty()
+        && !network.is_public()
+        && matches!(policy.select, Select::Mothership(_))
+    {
+        policy.select = Select::MostTrusted;
     }
     let paced = s.switch("delivery.pacing")?.unwrap_or(network != Network::Local);
     if !paced {

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ptn_core::deliver::{Engine, EngineError, Select};
-use ptn_core::directory::{StaticDirectory, Validator};
+use ptn_core::chain::Network;
+use ptn_core::deliver::{Engine, EngineError};
+use ptn_core::directory::{StaticDirectory, ValidatorDirectory};
+use ptn_core::error::ErrorClass;
 use ptn_core::ops::config::ConfigError;
+use ptn_core::ops::lock::{HotkeyInUse, HotkeyLock};
 use ptn_core::ops::process;
 use ptn_core::sign::Signer as _;
 use ptn_core::store::fs::{FsOptions, FsStore};
@@ -18,8 +21,11 @@ use ptn_server::{App, ServerError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{MinerConfig, Network};
-use crate::{monitor, validators};
+use crate::chain::{Chain, ChainStartError};
+use crate::config::{MinerConfig, Source};
+use crate::monitor::Monitor;
+use crate::targets::Targets;
+use crate::validators;
 
 /// Why the miner did not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +43,12 @@ pub enum MinerError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Another miner delivers with the hotkey.
+    #[error(transparent)]
+    HotkeyInUse(#[from] HotkeyInUse),
+    /// No validators, or a hotkey that none would listen to.
+    #[error(transparent)]
+    Chain(#[from] ChainStartError),
     /// The HTTP server.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -58,14 +70,19 @@ impl MinerError {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Hotkey { .. } => process::USAGE,
-            Self::Store(StoreError::Locked { .. }) => process::UNAVAILABLE,
+            Self::Config(_) | Self::Hotkey(_) => process::USAGE,
+            Self::Store(StoreError::Locked { .. }) | Self::HotkeyInUse(_) => process::UNAVAILABLE,
+            Self::Chain(ChainStartError::NotRegistered { .. }) => process::REFUSED,
+            Self::Chain(ChainStartError::NoValidators { error, .. }) => match error.class() {
+                ErrorClass::Input | ErrorClass::Conflict => process::USAGE,
+                _ => process::UNREACHABLE,
+            },
             _ => process::FAILED,
         }
     }
 }
 
-/// What runs, once everything is up.
+/// What runs, once everything listens.
 #[derive(Debug, Clone)]
 pub struct Started {
     /// The hotkey that signs.
@@ -78,7 +95,8 @@ pub struct Started {
     pub store: Arc<FsStore>,
 }
 
-/// Runs a miner until `stop`. `started` is told once everything is up.
+/// Runs a miner until `stop`. `started` is told once everything listens; validators from the chain
+/// may come later, and signals wait for them.
 ///
 /// # Errors
 /// When a part cannot start; see [`MinerError`].
@@ -90,16 +108,13 @@ pub async fn run(
     let (passwords, path) = (config.passwords.clone(), config.hotkey_file.clone());
     let password = move |format| passwords.to_open(&path, format);
     let hotkey = Arc::new(wallet::open_hotkey(&config.hotkey_file, password).await?);
-    let list = validators::read(&config.validators_file)?;
-    let mut policy = config.policy.clone();
-    name_a_mothership(&mut policy.select, &list, config.network);
-    let mut doubts = validators::never_called(&list, config.network.addresses());
-    doubts.extend(validators::lacks_mothership(&list, &policy.select));
-    for doubt in doubts {
-        tracing::warn!("{}: {doubt}", config.validators_file.display());
-    }
+    let list = match &config.source {
+        Source::File(file) => Some(validators::read(file)?),
+        Source::Chain(_) => None,
+    };
     let options = FsOptions::new(Arc::clone(&config.rules));
     let store = Arc::new(FsStore::open_owner(&config.data_dir, options)?);
+    let _in_use = lock_hotkey(&config, hotkey.hotkey())?;
     let nonces = config.data_dir.join(".ptn/nonce");
     if let Err(error) = nonce::keep(&nonces) {
         tracing::warn!(file = %nonces.display(), %error, "the last nonce cannot be kept for the next run");
@@ -108,21 +123,46 @@ pub async fn run(
     let server_address = config.server.as_ref().map(|(address, _)| *address);
     let server_listener = listen(server_address, "--server.listen").await?;
 
-    let directory = Arc::new(StaticDirectory::new(list.clone()));
-    let transport = HttpTransport::new(Arc::clone(&hotkey) as _, http_options(&config));
-    let engine = Engine::builder()
-        .store(Arc::clone(&store) as _)
-        .directory(Arc::clone(&directory) as _)
-        .transport(Arc::new(transport))
-        .policy(policy.clone())
-        .start()?;
-    let engine = Arc::new(engine);
-
     // Ends the helpers also when one of the parts fails.
     let down = CancellationToken::new();
     let _guard = down.clone().drop_guard();
-    let file = config.validators_file.clone();
-    tokio::spawn(validators::follow(file, directory, down.clone()));
+    let mut chain = None;
+    let directory: Arc<dyn ValidatorDirectory> = match &config.source {
+        Source::File(file) => {
+            let directory = Arc::new(StaticDirectory::new(list.unwrap_or_default()));
+            let follow = validators::follow(file.clone(), Arc::clone(&directory), down.clone());
+            tokio::spawn(follow);
+            directory
+        }
+        Source::Chain(options) => {
+            let (client, directory) = (**options).clone();
+            let chain =
+                chain.insert(Arc::new(Chain::new(&config, client, directory, hotkey.hotkey())));
+            Arc::clone(chain.directory()) as _
+        }
+    };
+    let shared_store: Arc<dyn SignalStore> = Arc::clone(&store) as _;
+    // From here on, so that no failure is missed as a hint.
+    let events = shared_store.events();
+    let transport = HttpTransport::new(Arc::clone(&hotkey) as _, http_options(&config));
+    let engine = Engine::builder()
+        .store(Arc::clone(&shared_store))
+        .directory(Arc::clone(&directory))
+        .transport(Arc::new(transport))
+        .policy(config.policy.clone())
+        .start()?;
+    let engine = Arc::new(engine);
+    let targets = Arc::new(Targets {
+        directory,
+        policy: config.policy.clone(),
+        addresses: config.addresses(),
+        by_hand: matches!(config.source, Source::File(_)),
+        source: match &config.source {
+            Source::File(file) => file.display().to_string(),
+            Source::Chain(_) => format!("subnet {} of {}", config.netuid, config.network),
+        },
+    });
+    tokio::spawn(Arc::clone(&targets).log(down.clone()));
     let address =
         |listener: &Option<TcpListener>| listener.as_ref().and_then(|l| l.local_addr().ok());
     let up = Started {
@@ -131,35 +171,69 @@ pub async fn run(
         monitor: address(&monitor_listener),
         store: Arc::clone(&store),
     };
-    let shared_store: Arc<dyn SignalStore> = Arc::clone(&store) as _;
     if let Some(listener) = monitor_listener {
-        let monitor = monitor::Monitor::new(Arc::clone(&shared_store), Arc::clone(&engine), &up);
+        let (store, engine) = (Arc::clone(&shared_store), Arc::clone(&engine));
+        let monitor = Monitor::new(store, engine, targets, chain.clone(), &up);
         tokio::spawn(monitor.serve(listener, down.clone()));
     }
     let pending = store.pending().await?;
-    tracing::info!(
-        hotkey = up.hotkey, rules = %config.rules.era, policy = ?policy.select, validators = list.len(),
-        data_dir = %config.data_dir.display(), pending = pending.count,
-        server = up.server.map(|a| a.to_string()), monitor = up.monitor.map(|a| a.to_string()),
-        "delivering"
-    );
-    let served = match (config.server, server_listener) {
-        (Some((_, mut server_config)), Some(listener)) => {
-            server_config.data_dir.clone_from(&config.data_dir);
-            let app = App::new(server_config, shared_store, Arc::clone(&config.rules))?;
-            started(up);
-            ptn_server::run_app(app, listener, stop.clone().cancelled_owned()).await
-        }
-        _ => {
-            started(up);
-            stop.cancelled().await;
-            Ok(())
-        }
+    let say = |what: &str| {
+        tracing::info!(
+            hotkey = up.hotkey, rules = %config.rules.era, policy = ?config.policy.select,
+            data_dir = %config.data_dir.display(), pending = pending.count,
+            server = up.server.map(|a| a.to_string()), monitor = up.monitor.map(|a| a.to_string()),
+            "{what}"
+        );
     };
+    let stop = stop.child_token();
+    let begin = async {
+        let Some(chain) = chain else { return Ok(()) };
+        let opened = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            opened = chain.open() => opened,
+        };
+        match &opened {
+            Ok(()) => {
+                say("delivering");
+                tokio::spawn(chain.run(events, down.clone()));
+            }
+            // What was accepted meanwhile is kept for the next start.
+            Err(_) => stop.cancel(),
+        }
+        opened
+    };
+    say(if matches!(config.source, Source::Chain(_)) { "listening" } else { "delivering" });
+    started(up.clone());
+    let serve = async {
+        let (Some((_, server_config)), Some(listener)) = (&config.server, server_listener) else {
+            stop.cancelled().await;
+            return Ok(());
+        };
+        let mut server_config = server_config.clone();
+        server_config.data_dir.clone_from(&config.data_dir);
+        let app = App::new(server_config, shared_store, Arc::clone(&config.rules))?;
+        ptn_server::run_app(app, listener, stop.clone().cancelled_owned()).await
+    };
+    let (begun, served) = tokio::join!(begin, async {
+        let served = serve.await;
+        // Also when the server ended by itself.
+        stop.cancel();
+        served
+    });
     down.cancel();
     engine.shutdown(config.grace).await;
+    begun?;
     tracing::info!("stopped; what is unfinished continues at the next start");
     Ok(served?)
+}
+
+fn lock_hotkey(config: &MinerConfig, hotkey: &str) -> Result<HotkeyLock, HotkeyInUse> {
+    let network = match config.network {
+        // The same network by another node.
+        Network::Archive => Network::Finney,
+        network => network,
+    };
+    HotkeyLock::take(hotkey, network.as_str(), config.netuid, &config.wallet.folder())
 }
 
 async fn listen(
@@ -175,28 +249,10 @@ async fn listen(
 
 fn http_options(config: &MinerConfig) -> HttpOptions {
     let mut options = HttpOptions::default();
-    options.policy = config.network.addresses();
+    options.policy = config.addresses();
     if !config.policy.recognises_repeats {
         // A kept connection can end while the order is on it, and then nobody knows.
         options.reuse_idle = std::time::Duration::ZERO;
     }
     options
-}
-
-/// On a network of one's own nobody has the known mothership's key.
-fn name_a_mothership(select: &mut Select, list: &[Validator], network: Network) {
-    let Select::Mothership(hotkey) = select else { return };
-    if !hotkey.is_empty() || network != Network::Local {
-        return;
-    }
-    let best = list
-        .iter()
-        .max_by(|a, b| a.v_trust.total_cmp(&b.v_trust).then(a.stake.total_cmp(&b.stake)));
-    if let Some(best) = best {
-        tracing::info!(
-            validator = best.hotkey,
-            "taken as the mothership: no --delivery.mothership was given"
-        );
-        hotkey.clone_from(&best.hotkey);
-    }
 }

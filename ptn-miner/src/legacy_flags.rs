@@ -6,7 +6,6 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 /// Flag, whether it takes a value, and what to know.
 const FLAGS: &[(&str, bool, &str)] = &[
-    ("subtensor.chain_endpoint", true, "validators come from --validators"),
     ("run-position-inspector", false, "positions are not queried"),
     ("start-dashboard", false, "see /health and /metrics on --axon.port"),
     ("slack-webhook-url", true, "no Slack messages are sent"),

@@ -5,10 +5,12 @@
 //! [`run`] takes a ready [`config::MinerConfig`] and a stop signal, so that the demo and the tests
 //! run the same code as the binary.
 
+mod chain;
 pub mod config;
 mod daemon;
 mod legacy_flags;
 mod monitor;
+mod targets;
 pub mod validators;
 
 use std::ffi::OsString;
@@ -19,6 +21,7 @@ use ptn_core::ops::config::{Settings, with_flags};
 use ptn_core::ops::settings::{COMMON, MINER, SERVER};
 use ptn_core::ops::{logging, process};
 
+pub use chain::ChainStartError;
 pub use daemon::{MinerError, Started, run};
 
 /// The command with all its flags; for help texts, completions and man pages.
@@ -30,8 +33,11 @@ pub fn command() -> Command {
             "Signals come from the data directory: what ptn-server, ptn-cli or your own scripts put \
              into received_signals is delivered, in order per trade pair, to every validator that \
              counts, and ends in processed_signals or failed_signals with every validator's answer.\n\n\
-             Exit codes: 0 stopped on request, 1 failed, 2 wrong settings, 75 another miner holds \
-             the data directory.",
+             Validators come from the chain, or from --validators FILE. The last list of the chain is \
+             kept in the data directory, so a miner starts and delivers while the chain is down.\n\n\
+             Exit codes: 0 stopped on request, 1 failed, 2 wrong settings, 3 the hotkey is not \
+             registered, 4 the chain cannot be reached and no list was saved, 75 another miner holds \
+             the data directory or uses the hotkey.",
         );
     legacy_flags::with_flags(with_flags(command, &[COMMON, MINER, SERVER]))
 }

@@ -14,18 +14,32 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::chain::Chain;
 use crate::daemon::Started;
+use crate::targets::Targets;
 
 pub(crate) struct Monitor {
     store: Arc<dyn SignalStore>,
     engine: Arc<Engine>,
     metrics: Metrics,
     hotkey: String,
+    targets: Arc<Targets>,
+    chain: Option<Arc<Chain>>,
 }
 
 impl Monitor {
-    pub(crate) fn new(store: Arc<dyn SignalStore>, engine: Arc<Engine>, up: &Started) -> Arc<Self> {
-        Arc::new(Self { store, engine, metrics: Metrics::new(), hotkey: up.hotkey.clone() })
+    pub(crate) fn new(
+        store: Arc<dyn SignalStore>,
+        engine: Arc<Engine>,
+        targets: Arc<Targets>,
+        chain: Option<Arc<Chain>>,
+        up: &Started,
+    ) -> Arc<Self> {
+        let mut metrics = Metrics::new();
+        if let Some(chain) = &chain {
+            chain.register(metrics.registry_mut());
+        }
+        Arc::new(Self { store, engine, metrics, hotkey: up.hotkey.clone(), targets, chain })
     }
 
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
@@ -69,12 +83,17 @@ async fn ready(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
 async fn health(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
     let pending = m.store.pending().await;
     let status = if pending.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let evicted = m.chain.as_ref().is_some_and(|chain| chain.is_evicted());
+    let targets = m.targets.now();
+    let well = pending.as_ref().is_ok_and(|p| p.accepting) && targets.is_some() && !evicted;
     let body = json!({
-        "status": if pending.as_ref().is_ok_and(|p| p.accepting) { "healthy" } else { "degraded" },
+        "status": if well { "healthy" } else { "degraded" },
         "hotkey": m.hotkey,
         "pending": pending.as_ref().ok(),
         "error": pending.as_ref().err().map(ToString::to_string),
+        "targets": targets,
         "validators": m.engine.health(),
+        "chain": m.chain.as_ref().map(|chain| chain.health()),
     });
     (status, Json(body))
 }
@@ -82,6 +101,9 @@ async fn health(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
 async fn metrics_text(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
     if let Ok(pending) = m.store.pending().await {
         m.metrics.set_pending(pending, now());
+    }
+    if let Some(chain) = &m.chain {
+        chain.set_metrics();
     }
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], m.metrics.encode())
 }

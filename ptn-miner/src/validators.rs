@@ -8,7 +8,6 @@ use ptn_core::deliver::Select;
 use ptn_core::directory::{StaticDirectory, Validator};
 use ptn_core::ops::config::{ConfigError, read_text, toml_why};
 use ptn_core::sign::ss58;
-use ptn_core::transport::address::AddressPolicy;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use tokio_util::sync::CancellationToken;
@@ -67,16 +66,6 @@ pub fn read(path: &Path) -> Result<Vec<Validator>, ConfigError> {
         }
     }
     Ok(list)
-}
-
-/// The validators that are never called, in sentences that say what to do.
-pub fn never_called(list: &[Validator], addresses: AddressPolicy) -> Vec<String> {
-    let refused = |v: &Validator| {
-        let why = addresses.check(v.address()).err()?;
-        let (hotkey, at) = (&v.hotkey, v.address());
-        Some(format!("{hotkey} at {at}: {why}; only --subtensor.network local may call it"))
-    };
-    list.iter().filter_map(refused).collect()
 }
 
 /// Says so when nobody of this list could acknowledge, because the mothership is not in it.

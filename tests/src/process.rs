@@ -63,30 +63,43 @@ impl Home {
         std::fs::write(self.path("validators.toml"), text).unwrap();
     }
 
-    /// Starts a miner; `extra` are further flags.
+    /// Starts a miner with the list of validators; `extra` are further flags.
     pub fn miner(&self, program: &str, extra: &[&str]) -> Daemon {
+        let validators = self.path("validators.toml");
+        self.start(program, ("--validators", validators.to_str().unwrap()), extra)
+    }
+
+    /// Starts a miner that finds its validators by asking these nodes.
+    pub fn chain_miner(&self, program: &str, nodes: &str, extra: &[&str]) -> Daemon {
+        self.start(program, ("--subtensor.chain_endpoint", nodes), extra)
+    }
+
+    fn start(&self, program: &str, source: (&str, &str), extra: &[&str]) -> Daemon {
         let text = |p: PathBuf| p.to_str().unwrap().to_owned();
         let (data, wallets) = (text(self.data()), text(self.path("wallets")));
-        let validators = text(self.path("validators.toml"));
-        let mut args = vec![
-            "--data-dir",
-            &data,
-            "--wallet.path",
-            &wallets,
-            "--wallet.name",
-            "miner",
-            "--validators",
-            &validators,
-            "--subtensor.network",
-            "local",
-            "--axon.port",
-            "0",
+        let defaults = [
+            source,
+            ("--data-dir", &data),
+            ("--wallet.path", &wallets),
+            ("--wallet.name", "miner"),
+            ("--subtensor.network", "local"),
+            ("--axon.port", "0"),
+            ("--delivery.policy", "all"),
         ];
-        if !extra.contains(&"--delivery.policy") {
-            args.extend(["--delivery.policy", "all"]);
+        let mut args = Vec::new();
+        for (flag, value) in defaults.iter().filter(|(flag, _)| !extra.contains(flag)) {
+            args.extend([*flag, *value]);
         }
         args.extend(extra);
         Daemon::start(program, &args)
+    }
+
+    /// Makes another hotkey in the wallet; returns its address.
+    pub fn add_hotkey(&self, name: &str) -> String {
+        let key = Hotkey::generate();
+        let path = self.path("wallets/miner/hotkeys").join(name);
+        write_private(&path, &key.to_keyfile_json());
+        key.address().to_owned()
     }
 
     /// Starts a server on any port.

@@ -2,9 +2,11 @@
 //!
 //! The server and the miner are the real ones ([`ptn_miner::run`]) on a temporary data directory
 //! with throwaway keys; the validators are `LoopbackValidator`s, one of them slow and one that
-//! refuses at first. Nothing leaves this machine. `network` starts it all, `plan` says which
+//! refuses at first. With `--chain` the miner
+//! finds them through a node double (`chain`). Nothing leaves this machine. `network` starts it all, `plan` says which
 //! signals are sent, `watch` keeps the times, `screen` draws.
 
+mod chain;
 mod network;
 mod plan;
 mod screen;
@@ -40,6 +42,9 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 6,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     signals: usize,
+    /// Find the validators on a chain (a node double) where the hotkey is registered first
+    #[arg(long)]
+    chain: bool,
     /// Stay up afterwards, for signals of your own
     #[arg(long)]
     serve: bool,
@@ -71,7 +76,7 @@ async fn demo(args: DemoArgs, out: &mut Output) -> Outcome {
     stop_at_hangup(&stop)?;
     let interrupted = || Failure::failed("interrupted", "stopped before the end");
     let network = tokio::select! {
-        network = Network::start(&rules, args.validators) => network?,
+        network = Box::pin(Network::start(&rules, args.validators, args.chain)) => network?,
         () = stop.cancelled() => return Err(interrupted()),
     };
     let mut watch = Watch::new(&network);

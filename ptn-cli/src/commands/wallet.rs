@@ -6,10 +6,12 @@
 //! What must stay true: a recovery phrase is shown to a person once, on stderr, and in a result
 //! only with `--show-mnemonic`; nothing is written before the person proved to have it.
 
-mod ask;
+pub(crate) mod ask;
+mod balance;
 mod create;
 mod export;
 mod list;
+mod overview;
 mod regen;
 mod set_default;
 
@@ -18,7 +20,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use ptn_core::ops::config::Settings;
-use ptn_core::ops::settings::{Setting, WALLET};
+use ptn_core::ops::settings::{CHAIN, Setting, WALLET};
 use ptn_core::ops::wallet::{Passwords, place};
 use ptn_core::wallet::{Key, Password, Place, Replace, Saved};
 use serde_json::{Map, Value, json};
@@ -77,6 +79,11 @@ pub(crate) fn command(settings: AddSettings) -> Command {
     let regen =
         |name: &'static str| regen::own_json(regen::RegenArgs::augment_args(Command::new(name)));
     let regen_pub = regen::PublicArgs::augment_args(Command::new("regen-coldkeypub"));
+    let with_chain = |command: Command, about: &'static str| {
+        btcli(settings(command.about(about), &[CHAIN, WALLET]))
+    };
+    let balance = balance::BalanceArgs::augment_args(Command::new("balance"));
+    let overview = overview::OverviewArgs::augment_args(Command::new("overview"));
     let list = Command::new("list");
     let export = export::ExportArgs::augment_args(Command::new("export"));
     let set_default = Command::new("set-default");
@@ -99,13 +106,18 @@ pub(crate) fn command(settings: AddSettings) -> Command {
         .subcommand(with(regen_pub, "Writes the public file of a coldkey that is kept elsewhere"))
         .subcommand(with(regen("regen-hotkey"), "Restores a hotkey from phrase, seed or JSON"))
         .subcommand(with(list, "All wallets with their addresses; nothing is decrypted"))
+        .subcommand(with_chain(balance, "TAO of a coldkey; nothing is decrypted"))
+        .subcommand(overview::subnets(with_chain(
+            overview,
+            "Every neuron of a wallet, subnet by subnet; nothing is decrypted",
+        )))
         .subcommand(with(export, "Exports a key as JSON for polkadot-js, or shows its phrase"))
         .subcommand(with(set_default, "Makes a wallet the one that is meant when none is named"))
         .subcommand(Command::new("faucet").about("Says where TAO comes from"))
 }
 
 /// The other spellings of btcli, and the wallet as the first word.
-fn btcli(command: Command) -> Command {
+pub(crate) fn btcli(command: Command) -> Command {
     let wallet = Arg::new("wallet").value_name("NAME[/HOTKEY]").conflicts_with("wallet.name");
     let quiet =
         |name: &'static str| Arg::new(name).long(name).hide(true).action(ArgAction::SetTrue);
@@ -129,7 +141,16 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     if name == "faucet" {
         return Err(faucet());
     }
-    let settings = settings(matches)?;
+    if matches!(name, "balance" | "overview") {
+        let settings = settings(matches, &[CHAIN, WALLET])?;
+        return crate::block_on(async {
+            match name {
+                "balance" => balance::run(&args(matches)?, &settings, out).await,
+                _ => overview::run(&args(matches)?, &settings, out).await,
+            }
+        });
+    }
+    let settings = settings(matches, &[WALLET])?;
     let wallet = Wallet { place: place(&settings)?, named: Named::of(matches), settings };
     match name {
         "new-coldkey" => create::run(Which::Coldkey, &wallet, &args(matches)?, out),
@@ -158,8 +179,11 @@ fn args<A: FromArgMatches>(matches: &ArgMatches) -> Result<A, Failure> {
 }
 
 /// The settings, with the first word as the wallet's name.
-fn settings(matches: &ArgMatches) -> Result<Settings, Failure> {
-    let mut settings = crate::cli::resolve(&[WALLET], matches)?;
+pub(crate) fn settings(
+    matches: &ArgMatches,
+    list: &[&'static [Setting]],
+) -> Result<Settings, Failure> {
+    let mut settings = crate::cli::resolve(list, matches)?;
     if let Some(name) = matches.get_one::<String>("wallet") {
         settings.set("wallet.name", name, "wallet.name");
     }

@@ -89,3 +89,21 @@ impl OnTerminal {
         super::Said { code, out, err: self.seen }
     }
 }
+
+/// What a command writes to a terminal of a size (columns, rows) as its stdout.
+pub fn stdout(dir: &Path, args: &[&str], (ws_col, ws_row): (u16, u16)) -> String {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&ours, size).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = File::options().read(true).write(true).open(name).unwrap();
+    let mut child =
+        super::command(dir).args(args).stdout(theirs).stderr(Stdio::null()).spawn().unwrap();
+    // The child has the only open end of its side, so reading ends with it: with EIO.
+    let mut text = Vec::new();
+    File::from(ours).read_to_end(&mut text).ok();
+    assert!(child.wait().unwrap().success());
+    String::from_utf8(text).unwrap()
+}

@@ -35,6 +35,8 @@ pub struct DirectoryOptions {
     pub refresh: Duration,
     /// Between two reads that hints asked for, and after a read that failed.
     pub pause: Duration,
+    /// How long the first read may take before the copy on disk is used meanwhile.
+    pub patience: Duration,
     /// The wire of validators that `wires` does not name.
     pub wire: Wire,
     /// The wire of single validators, by hotkey.
@@ -45,12 +47,14 @@ pub struct DirectoryOptions {
 
 impl DirectoryOptions {
     /// For a subnet: read every five minutes, after hints at most every 12 s (one block), every
-    /// validator on the default wire, nothing kept on disk.
+    /// validator on the default wire, nothing kept on disk; with a copy on disk the first read gets
+    /// 5 s.
     pub fn new(netuid: u16) -> Self {
         Self {
             netuid,
             refresh: Duration::from_secs(300),
             pause: Duration::from_secs(12),
+            patience: Duration::from_secs(5),
             wire: Wire::default(),
             wires: BTreeMap::new(),
             cache: None,
@@ -111,7 +115,7 @@ pub struct ChainDirectory {
 }
 
 impl ChainDirectory {
-    /// An empty directory; nothing is read before [`ChainDirectory::open`] or
+    /// A directory that knows nobody yet; nothing is read before [`ChainDirectory::open`] or
     /// [`ChainDirectory::run`].
     pub fn new(client: ChainClient, options: DirectoryOptions) -> Self {
         Self {
@@ -123,14 +127,26 @@ impl ChainDirectory {
         }
     }
 
-    /// Reads the list for the first time: from the chain, or from disk when the chain is down
-    /// (which is logged, with its age).
+    /// Reads the list for the first time: from the chain, or from disk when the chain is down or
+    /// takes its time (which is logged, with its age).
     ///
     /// # Errors
     /// When there is neither. [`ChainDirectory::run`] keeps trying all the same.
     pub async fn open(&self) -> Result<(), ChainError> {
-        let Err(error) = self.refresh().await else { return Ok(()) };
-        match self.load().await {
+        let saved = self.load().await;
+        let read = match saved {
+            None => self.refresh().await,
+            Some(_) => match tokio::time::timeout(self.options.patience, self.refresh()).await {
+                Ok(read) => read,
+                Err(_) => Err(ChainError::Timeout {
+                    endpoint: self.client.options().endpoints.join(", "),
+                    what: "with a metagraph".to_owned(),
+                    after: self.options.patience,
+                }),
+            },
+        };
+        let Err(error) = read else { return Ok(()) };
+        match saved {
             Some(metagraph) => {
                 let state = DirectoryState {
                     metagraph: Some(Arc::new(metagraph)),
@@ -159,10 +175,7 @@ impl ChainDirectory {
     /// # Errors
     /// When it cannot be read; the last list stays in use.
     pub async fn refresh(&self) -> Result<(), ChainError> {
-        let metagraph = match self.client.metagraph(self.options.netuid).await {
-            Ok(metagraph) => metagraph,
-            Err(e) => return Err(e),
-        };
+        let metagraph = self.client.metagraph(self.options.netuid).await?;
         let changed = self.publish(&metagraph);
         tracing::debug!(
             block = metagraph.block,
@@ -251,9 +264,9 @@ impl ChainDirectory {
             return false;
         }
         self.list.send_if_modified(|current| {
-            let changed = **current != list;
+            let changed = !current.is_known() || **current != *list;
             if changed {
-                *current = Arc::new(list);
+                *current = Snapshot::new(list);
             }
             changed
         })

@@ -114,6 +114,9 @@ pub struct Metagraph {
     pub spec_version: u32,
     /// When it was read, by our clock.
     pub read_at: UnixMs,
+    /// The node that answered.
+    #[serde(default)]
+    pub endpoint: String,
     /// Its members, in the order of their uids.
     pub neurons: Vec<Neuron>,
     /// What reading it took, the metadata of a new connection apart.
@@ -214,6 +217,7 @@ pub(super) async fn read(at: &At, netuid: u16, now: UnixMs) -> Result<Metagraph,
         genesis: hash_text(at.link.genesis.as_bytes()),
         spec_version: at.runtime.spec_version,
         read_at: now,
+        endpoint: at.link.endpoint.clone(),
         neurons,
         traffic: Traffic::default(),
     })

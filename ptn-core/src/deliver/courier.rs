@@ -394,12 +394,21 @@ impl Attempt {
             }
             self.send().await
         };
-        let judged = verdict::judge(&result);
+        let mut judged = verdict::judge(&result);
+        if judged.code == "wrong_wire" {
+            let other = self.validator.wire.other().as_str();
+            let (wire, hotkey) = (self.validator.wire.as_str(), &self.validator.hotkey);
+            judged.message = format!(
+                "{} (it speaks {other}, and was addressed as {wire}: give --delivery.wire-for \
+                 {hotkey}={other}, or wire = \"{other}\" in the file of --validators)",
+                judged.message
+            );
+        }
         let (record, wait) = self.record(&result, &judged, took);
         // By the clock that cannot be set; the record tells the next run by the wall clock.
         let again_at = wait.map(|wait| Instant::now() + wait);
         self.log(&record, &judged);
-        self.note_health(&record, &judged);
+        self.note_health(&record, &judged, result.is_ok());
         let outcome = Progress::Outcome { validator: record.clone() };
         let written = shared.persist(lease, outcome).await;
         Turn { pair, record: written.map(|()| record), judged: Some(judged), again_at }
@@ -528,7 +537,7 @@ impl Attempt {
         }
     }
 
-    fn note_health(&self, r: &ValidatorRecord, judged: &Judged) {
+    fn note_health(&self, r: &ValidatorRecord, judged: &Judged, answered: bool) {
         let now = self.shared.now();
         if judged.verdict == Verdict::Accepted {
             self.shared.note_ack(&r.hotkey);
@@ -536,7 +545,7 @@ impl Attempt {
         self.shared.health(&r.hotkey, |h| {
             h.address.clone_from(&r.address);
             h.attempts += 1;
-            if judged.verdict == Verdict::NotSent || judged.verdict == Verdict::MaybeSent {
+            if !answered || matches!(judged.verdict, Verdict::NotSent | Verdict::MaybeSent) {
                 h.failures_in_row += 1;
                 h.last_error.clone_from(&judged.message);
             } else {

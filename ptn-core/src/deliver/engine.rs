@@ -468,6 +468,10 @@ impl Dispatcher {
     }
 
     async fn claim(&mut self) {
+        // Who gets a signal is decided once, so not before it can be known.
+        if !self.shared.directory.borrow().is_known() {
+            return;
+        }
         // What is not written down yet is heavy, so a long queue is taken up in pieces.
         while self.active.len() < MOST_ACTIVE
             && self.recording.len() < MOST_RECORDING
@@ -557,7 +561,7 @@ impl Dispatcher {
     fn warm_couriers(&mut self) {
         if self.shared.policy.warm_every.is_some() {
             let now = self.shared.now();
-            let snapshot = Arc::clone(&self.shared.directory.borrow());
+            let snapshot = self.shared.directory.borrow().clone();
             for target in self.shared.policy.targets(&snapshot, now) {
                 self.courier(&target.hotkey);
             }

@@ -18,6 +18,9 @@ use crate::store::UnixMs;
 pub enum Select {
     /// This hotkey; validators with enough trust get a copy, once.
     Mothership(String),
+    /// As with a mothership, which is the validator with the most trust, then the most stake: on a
+    /// network of one's own nobody has the known mothership's key.
+    MostTrusted,
     /// Everyone with at least this trust (everyone, when nobody has); the others get it too.
     TrustAtLeast(f64),
     /// Everyone.
@@ -123,11 +126,20 @@ impl DeliveryPolicy {
             Select::All if self.retry_only_trusted => f64::MIN_POSITIVE,
             _ => f64::MIN,
         };
+        let best = listed
+            .iter()
+            .max_by(|a, b| a.v_trust.total_cmp(&b.v_trust).then(a.stake.total_cmp(&b.stake)))
+            .map(|v| v.hotkey.as_str());
+        let mothership = match &self.select {
+            Select::Mothership(hotkey) => Some(hotkey.as_str()),
+            Select::MostTrusted => best,
+            _ => None,
+        };
         let nobody_trusted = !listed.iter().any(|v| v.v_trust >= floor);
-        let role = |v: &Validator| match &self.select {
-            Select::Mothership(hotkey) if v.hotkey == *hotkey => Some(true),
-            Select::Mothership(_) => (v.permit && v.v_trust >= self.trust_floor).then_some(false),
-            _ => Some(nobody_trusted || v.v_trust >= floor),
+        let role = |v: &Validator| match mothership {
+            Some(hotkey) if v.hotkey == hotkey => Some(true),
+            Some(_) => (v.permit && v.v_trust >= self.trust_floor).then_some(false),
+            None => Some(nobody_trusted || v.v_trust >= floor),
         };
         let record = |v: &&Validator| {
             role(v).map(|required| ValidatorRecord {
@@ -144,13 +156,14 @@ impl DeliveryPolicy {
             Select::Mothership(hotkey) => format!(
                 "the mothership {hotkey} is not among the validators; give its hotkey with --delivery.mothership, or choose another --delivery.policy"
             ),
-            _ => "there is no validator to send to; check the list of validators".to_owned(),
+            _ => "there is no validator to send to; check the list of validators (ptn-cli subnet validators shows those of the chain)".to_owned(),
         }
     }
 
     /// How many attempts one validator gets.
     pub fn attempts(&self, record: &ValidatorRecord, acked_before: bool) -> u32 {
-        let copy = matches!(self.select, Select::Mothership(_)) && !record.required;
+        let one = matches!(self.select, Select::Mothership(_) | Select::MostTrusted);
+        let copy = one && !record.required;
         let trusted = record.v_trust.is_some_and(|t| t > 0.0) || acked_before;
         if copy || (self.retry_only_trusted && !trusted) {
             return 1;

@@ -179,10 +179,8 @@ fn refusal(reply: &ValidatorReply) -> Judged {
     };
     let judged = |verdict, code, message| Judged { verdict, code, message };
     if reply.other_wire {
-        let hint = format!(
-            "{said} (this validator speaks the other wire: set `wire` for it to the other of btauth and dendrite)"
-        );
-        return judged(Verdict::FinalOrder, "wrong_wire", hint);
+        // Which wire it was addressed on is known to the courier, which says what to do.
+        return judged(Verdict::FinalOrder, "wrong_wire", said);
     }
     match reply.status {
         401 => {

@@ -95,13 +95,14 @@ pub fn with_flags(mut command: Command, list: &[&'static [Setting]]) -> Command 
             Some(default) => format!("{} [default: {default}] {env}", s.help),
             None => format!("{} {env}", s.help),
         };
-        // As argparse does it: of a repeated flag the last one counts.
-        let arg = Arg::new(s.key).long(s.flag).overrides_with(s.key);
-        let arg = arg.aliases(s.aliases.iter().copied()).help(help);
+        let arg = Arg::new(s.key).long(s.flag).aliases(s.aliases.iter().copied()).help(help);
+        // As argparse does it: of a repeated flag the last one counts. Entries of a table add up.
+        let arg = if s.is_table() { arg } else { arg.overrides_with(s.key) };
         command = command.arg(if s.value.is_empty() {
             arg.action(ArgAction::SetTrue)
         } else {
-            arg.value_name(s.value).action(ArgAction::Set)
+            let action = if s.is_table() { ArgAction::Append } else { ArgAction::Set };
+            arg.value_name(s.value).action(action)
         });
     }
     command
@@ -146,8 +147,9 @@ impl Settings {
                 if matches.get_flag(s.key) {
                     values.insert(s.key, ("on".to_owned(), Origin::Flag(s.flag)));
                 }
-            } else if let Some(value) = matches.get_one::<String>(s.key) {
-                values.insert(s.key, (value.clone(), Origin::Flag(s.flag)));
+            } else if let Some(given) = matches.get_many::<String>(s.key) {
+                let value = given.map(String::as_str).collect::<Vec<_>>().join(",");
+                values.insert(s.key, (value, Origin::Flag(s.flag)));
             }
         }
         Ok(Self { values, known })
@@ -321,7 +323,17 @@ fn read_file(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
 fn flatten(table: &toml::Table, prefix: &str, out: &mut Vec<(String, String)>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let is_table = settings::all().any(|s| s.key == key && s.is_table());
         match value {
+            toml::Value::Table(entries) if is_table => {
+                let entry = |(name, value): (&String, &toml::Value)| {
+                    format!(
+                        "{name}={}",
+                        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+                    )
+                };
+                out.push((key, entries.iter().map(entry).collect::<Vec<_>>().join(",")));
+            }
             toml::Value::Table(inner) => flatten(inner, &key, out),
             toml::Value::String(text) => out.push((key, text.clone())),
             toml::Value::Array(items) => {

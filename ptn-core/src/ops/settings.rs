@@ -252,50 +252,33 @@ pub const MINER: &[Setting] = &[
         None,
         "Runs the HTTP server in this process, on this address and port",
     ),
-    setting(
-        "netuid",
-        "netuid",
-        &[],
-        "N",
-        Some("8"),
-        "Subnet: 8, or 116 and 171 on the test network",
-    ),
+    NETUID,
     WALLET_PATH,
     WALLET_NAME,
     WALLET_HOTKEY,
     WALLET_PASSWORD_FILE,
-    setting(
-        "subtensor.network",
-        "subtensor.network",
-        &["network"],
-        "finney|test|local",
-        Some("finney"),
-        "Network; local allows validators on loopback and private addresses and does not pace by default",
-    ),
+    SUBTENSOR_NETWORK,
+    SUBTENSOR_CHAIN_ENDPOINT,
     setting(
         "validators.file",
         "validators",
         &[],
         "FILE",
         None,
-        "Validators to send to (TOML: [[validator]] hotkey, ip, port, v_trust, stake, wire)",
+        "Validators to send to, instead of those of the chain (TOML: [[validator]] hotkey, ip, port, v_trust, stake, wire)",
     ),
+    DELIVERY_POLICY,
+    DELIVERY_MOTHERSHIP,
     setting(
-        "delivery.policy",
-        "delivery.policy",
+        "subtensor.refresh",
+        "subtensor.refresh",
         &[],
-        "mothership|trust|all",
+        "DURATION",
         None,
-        "Who must acknowledge a signal (default: the rule set's)",
+        "How often validators are read from the chain (default: the rule set's, 15m; 60s in 2024); also at once when deliveries fail as if one had moved",
     ),
-    setting(
-        "delivery.mothership",
-        "delivery.mothership",
-        &[],
-        "HOTKEY",
-        None,
-        "The authoritative validator of the mothership policy (default: the network's)",
-    ),
+    DELIVERY_WIRE,
+    DELIVERY_WIRE_FOR,
     setting(
         "delivery.pacing",
         "delivery.pacing",
@@ -394,6 +377,71 @@ pub const MINER: &[Setting] = &[
     ),
 ];
 
+const NETUID: Setting = setting(
+    "netuid",
+    "netuid",
+    &[],
+    "N",
+    Some("8"),
+    "Subnet: 8, or 116 and 171 on the test network",
+);
+const SUBTENSOR_NETWORK: Setting = setting(
+    "subtensor.network",
+    "subtensor.network",
+    &["network"],
+    "finney|test|archive|local",
+    Some("finney"),
+    "Network; local allows validators on loopback and private addresses and does not pace by default",
+);
+const SUBTENSOR_CHAIN_ENDPOINT: Setting = setting(
+    "subtensor.chain_endpoint",
+    "subtensor.chain_endpoint",
+    &["subtensor.chain-endpoint", "chain-endpoint", "chain_endpoint", "chain"],
+    "URL,..",
+    None,
+    "Nodes of that network, ws:// or wss://, the best first (default: the network's own)",
+);
+const DELIVERY_POLICY: Setting = setting(
+    "delivery.policy",
+    "delivery.policy",
+    &[],
+    "mothership|trust|all",
+    None,
+    "Who must acknowledge a signal (default: the rule set's)",
+);
+const DELIVERY_MOTHERSHIP: Setting = setting(
+    "delivery.mothership",
+    "delivery.mothership",
+    &[],
+    "HOTKEY",
+    None,
+    "The authoritative validator of the mothership policy (default: the network's)",
+);
+
+const DELIVERY_WIRE: Setting = setting(
+    "delivery.wire",
+    "delivery.wire",
+    &[],
+    "btauth|dendrite",
+    Some("btauth"),
+    "The protocol of validators from the chain: btauth since bittensor 11, dendrite before",
+);
+const DELIVERY_WIRE_FOR: Setting = setting(
+    "delivery.wire_for",
+    "delivery.wire-for",
+    &["delivery.wire_for"],
+    "HOTKEY=WIRE,..",
+    None,
+    "The protocol of single validators from the chain; may be repeated (in ptn.toml a table of its own)",
+);
+
+/// Which chain and subnet, for commands about the chain; all of them are settings of the miner too.
+pub const CHAIN: &[Setting] = &[NETUID, SUBTENSOR_NETWORK, SUBTENSOR_CHAIN_ENDPOINT];
+
+/// Who gets a signal and how; settings of the miner too.
+pub const POLICY: &[Setting] =
+    &[DELIVERY_POLICY, DELIVERY_MOTHERSHIP, DELIVERY_WIRE, DELIVERY_WIRE_FOR];
+
 const WALLET_PATH: Setting = setting(
     "wallet.path",
     "wallet.path",
@@ -436,6 +484,12 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 }
 
 impl Setting {
+    /// Whether its entries are `NAME=VALUE`: its flag may be repeated, and it may be a table of
+    /// the file.
+    pub fn is_table(&self) -> bool {
+        self.value.contains('=') && self.value.ends_with(",..")
+    }
+
     /// Its environment variable.
     pub fn env(&self) -> String {
         format!("PTN_{}", self.key.replace('.', "_").to_uppercase())

@@ -71,6 +71,11 @@ impl Place {
         self.folder().join("hotkeys").join(format!("{}pub.txt", self.hotkey))
     }
 
+    /// What is known about the coldkey without a password; `None` when there is none.
+    pub fn coldkey_state(&self) -> Option<KeyState> {
+        look(&self.coldkey(), &self.coldkeypub())
+    }
+
     /// What is known about the hotkey without a password; `None` when there is none.
     pub fn hotkey_state(&self) -> Option<KeyState> {
         look(&self.hotkey(), &self.hotkeypub())

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::chain::DemoChain;
 use super::plan::{self, KEY, Plan, Via};
 use crate::failure::Failure;
 use crate::http::{Call, Server};
@@ -47,6 +48,7 @@ pub(super) struct Peer {
 /// Everything that runs.
 pub(super) struct Network {
     peers: Vec<Peer>,
+    chain: Option<DemoChain>,
     era: Era,
     dir: TempDir,
     key: String,
@@ -66,7 +68,11 @@ pub(super) struct Posted {
 
 impl Network {
     /// Starts everything; returns when the server takes requests.
-    pub(super) async fn start(rules: &Rules, validators: usize) -> Result<Self, Failure> {
+    pub(super) async fn start(
+        rules: &Rules,
+        validators: usize,
+        chain: bool,
+    ) -> Result<Self, Failure> {
         let mut peers = Vec::new();
         for index in 0..validators {
             peers.push(peer(index, rules.era).await?);
@@ -75,8 +81,17 @@ impl Network {
         let dir = dir.map_err(|e| Failure::io("cannot create", "a temporary folder", &e))?;
         // Two random ids are a key that nobody guesses while this runs.
         let key = format!("{}{}", OrderUuid::random(), OrderUuid::random()).replace('-', "");
-        write_files(dir.path(), &key, &peers)?;
-        let config = miner_config(dir.path(), rules.era)?;
+        let hotkey = Hotkey::generate();
+        let chain = match chain {
+            true => Some(DemoChain::start(&peers, &hotkey).await?),
+            false => None,
+        };
+        write_files(dir.path(), &key, &hotkey)?;
+        let source = match &chain {
+            Some(chain) => chain.flags(),
+            None => vec![("--validators", write_list(dir.path(), &peers)?)],
+        };
+        let config = miner_config(dir.path(), rules.era, source)?;
         let stop = CancellationToken::new();
         let (up, started) = oneshot::channel();
         let mut miner = tokio::spawn(ptn_miner::run(config, stop.clone(), move |started| {
@@ -98,11 +113,15 @@ impl Network {
             None => return Err(Failure::failed("server", "the miner runs without its server")),
         };
         let (era, store) = (rules.era, started.store);
-        Ok(Self { peers, era, dir, key, url, store, stop, miner })
+        Ok(Self { peers, chain, era, dir, key, url, store, stop, miner })
     }
 
     pub(super) fn peers(&self) -> &[Peer] {
         &self.peers
+    }
+
+    pub(super) fn chain(&self) -> Option<&DemoChain> {
+        self.chain.as_ref()
     }
 
     pub(super) fn era(&self) -> Era {
@@ -159,6 +178,9 @@ impl Network {
         // It was up, so there is nothing left to report.
         self.miner.await.ok();
         drop(self.store);
+        if let Some(chain) = self.chain {
+            chain.stop().await;
+        }
         for peer in self.peers {
             peer.validator.shutdown().await;
         }
@@ -188,13 +210,8 @@ async fn peer(index: usize, era: Era) -> Result<Peer, Failure> {
     Ok(Peer { name: format!("V{}", index.saturating_add(1)), wire, behaviour, validator })
 }
 
-fn write_files(dir: &Path, key: &str, peers: &[Peer]) -> Result<(), Failure> {
-    let hotkeys = dir.join("wallets").join("demo").join("hotkeys");
-    let data = dir.join("mining");
-    for folder in [&hotkeys, &data] {
-        std::fs::create_dir_all(folder)
-            .map_err(|e| Failure::io("cannot create", &folder.display().to_string(), &e))?;
-    }
+/// The list by hand, and where it is.
+fn write_list(dir: &Path, peers: &[Peer]) -> Result<String, Failure> {
     let mut list = String::new();
     for peer in peers {
         let v = peer.validator.entry(peer.wire);
@@ -203,8 +220,19 @@ fn write_files(dir: &Path, key: &str, peers: &[Peer]) -> Result<(), Failure> {
             v.hotkey, v.ip, v.port, v.wire.as_str()
         ));
     }
-    write(&hotkeys.join("demo"), &Hotkey::generate().to_keyfile_json())?;
-    write(&dir.join("validators.toml"), &list)?;
+    let path = dir.join("validators.toml");
+    write(&path, &list)?;
+    Ok(path.display().to_string())
+}
+
+fn write_files(dir: &Path, key: &str, hotkey: &Hotkey) -> Result<(), Failure> {
+    let hotkeys = dir.join("wallets").join("demo").join("hotkeys");
+    let data = dir.join("mining");
+    for folder in [&hotkeys, &data] {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Failure::io("cannot create", &folder.display().to_string(), &e))?;
+    }
+    write(&hotkeys.join("demo"), &hotkey.to_keyfile_json())?;
     write(&dir.join("ptn.toml"), "")?;
     write(&dir.join("api_key"), key)?;
     write(&data.join("miner_secrets.json"), &format!("{{\"api_key\": \"{key}\"}}"))
@@ -218,7 +246,11 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// The miner's own flags, so that what the demo runs can be typed as well.
-fn miner_config(dir: &Path, era: Era) -> Result<MinerConfig, Failure> {
+fn miner_config(
+    dir: &Path,
+    era: Era,
+    source: Vec<(&'static str, String)>,
+) -> Result<MinerConfig, Failure> {
     let place = |name: &str| dir.join(name).display().to_string();
     let args = [
         ("--config", place("ptn.toml")),
@@ -228,7 +260,6 @@ fn miner_config(dir: &Path, era: Era) -> Result<MinerConfig, Failure> {
         ("--wallet.name", "demo".to_owned()),
         ("--wallet.hotkey", "demo".to_owned()),
         ("--subtensor.network", "local".to_owned()),
-        ("--validators", place("validators.toml")),
         ("--delivery.policy", "all".to_owned()),
         ("--delivery.pacing", "off".to_owned()),
         ("--delivery.waits", WAITS.to_owned()),
@@ -237,7 +268,7 @@ fn miner_config(dir: &Path, era: Era) -> Result<MinerConfig, Failure> {
         ("--limits", "off".to_owned()),
         ("--axon.port", "0".to_owned()),
     ];
-    let words = args.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+    let words = args.into_iter().chain(source).flat_map(|(flag, value)| [flag.to_owned(), value]);
     let words = std::iter::once("ptn-miner".to_owned()).chain(words);
     let matches = ptn_miner::command().try_get_matches_from(words);
     let matches = matches.map_err(|e| Failure::failed("internal", e.to_string()))?;

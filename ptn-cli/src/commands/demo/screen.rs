@@ -27,6 +27,11 @@ pub(super) fn introduce(network: &Network, rules: &Rules, out: &mut Output) -> R
     out.line(format!("server      {}   (for TradingView and bots)", network.url()))?;
     out.line("miner       delivers from the same data directory, as ptn-miner does")?;
     out.line(format!("data        {}", network.data_dir().display()))?;
+    if let Some(chain) = network.chain() {
+        for (head, line) in ["chain", ""].iter().zip(chain.lines()) {
+            out.line(format!("{}  {line}", pad(head, 10)))?;
+        }
+    }
     let shown = network.peers().len().min(6);
     for (i, peer) in network.peers().iter().take(shown).enumerate() {
         let head = if i == 0 { "validators" } else { "" };

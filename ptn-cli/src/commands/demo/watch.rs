@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::chain::DemoChain;
 use super::network::{Network, Posted};
 use super::plan::Plan;
 
@@ -320,6 +321,7 @@ impl Watch {
             "ok": ok,
             "rules": era.as_str(),
             "server": network.url(),
+            "chain": network.chain().map(DemoChain::document),
             "validators": validators,
             "signals": signals,
             "elapsed_ms": rounded(self.elapsed_ms()),

@@ -12,7 +12,7 @@ const ASKED: usize = 2;
 const TRIES: usize = 3;
 
 /// Goes on only after a yes.
-pub(super) fn confirm(question: &str) -> Result<(), Failure> {
+pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
     let Some(terminal) = Terminal::open() else {
         return Err(Failure::usage(format!("{question} There is no terminal to ask on"))
             .hint("add --yes when it is meant"));

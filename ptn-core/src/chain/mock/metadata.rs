@@ -99,6 +99,13 @@ fn subtensor_storage<S: Spelling>() -> Vec<StorageEntryMetadata> {
             None,
         ),
         map("Owner", &[concat], meta_type::<AccountId32>(), meta_type::<AccountId32>(), Some(32)),
+        map(
+            "IsNetworkMember",
+            &[StorageHasher::Blake2_128Concat, StorageHasher::Identity],
+            meta_type::<(AccountId32, S::Netuid)>(),
+            bool_(),
+            Some(1),
+        ),
         per_subnet::<S>("ValidatorTrust", meta_type::<Vec<S::Share>>(), 1),
         per_subnet::<S>("Burn", meta_type::<S::Tao>(), 8),
         per_subnet::<S>("CollateralLockShare", meta_type::<S::Share>(), 2),

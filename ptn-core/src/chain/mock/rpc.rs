@@ -261,6 +261,13 @@ fn plain(chain: &Chain, method: &str, params: &[Json], behind: u64) -> Answer {
             }
             None => return unknown(),
         },
+        "state_getKeysPaged" => match block(3) {
+            Some(block) => {
+                let keys = block.state.members(&bytes(params, 0).unwrap_or_default());
+                json!(keys.iter().map(|key| hash_text(key)).collect::<Vec<_>>())
+            }
+            None => return unknown(),
+        },
         "state_queryStorageAt" => match block(1) {
             Some(block) => {
                 let keys = params.first().and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
@@ -299,7 +306,7 @@ fn plain(chain: &Chain, method: &str, params: &[Json], behind: u64) -> Answer {
     Answer::Result(result)
 }
 
-const METHODS: [&str; 22] = [
+const METHODS: [&str; 23] = [
     "account_nextIndex",
     "author_submitAndWatchExtrinsic",
     "author_submitExtrinsic",
@@ -312,6 +319,7 @@ const METHODS: [&str; 22] = [
     "chain_subscribeNewHeads",
     "rpc_methods",
     "state_call",
+    "state_getKeysPaged",
     "state_getMetadata",
     "state_getRuntimeVersion",
     "state_getStorage",

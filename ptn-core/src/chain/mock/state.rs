@@ -218,6 +218,18 @@ impl State {
         None
     }
 
+    /// The keys of `IsNetworkMember` that begin like this: with a hotkey.
+    pub(super) fn members(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
+        let entry = encode_storage_key_prefix("SubtensorModule", "IsNetworkMember");
+        let hotkey = prefix.strip_prefix(entry.as_slice()).and_then(|rest| rest.get(16..));
+        let Some(hotkey) = hotkey.and_then(|key| Key::try_from(key).ok()) else {
+            return Vec::new();
+        };
+        let member = |(_, subnet): &(&u16, &MockSubnet)| subnet.uid_of(&hotkey).is_some();
+        let key = |(netuid, _): (&u16, &MockSubnet)| [prefix, &netuid.to_le_bytes()].concat();
+        self.subnets.iter().filter(member).map(key).collect()
+    }
+
     fn value(&self, entry: &str, keys: &[&[u8]]) -> Option<Value> {
         let account = |at: usize| keys.get(at).and_then(|bytes| Key::try_from(*bytes).ok());
         let short = |at: usize| {
@@ -234,6 +246,10 @@ impl State {
         }
         if entry == "Owner" {
             return Some(Value::Bytes(self.owners.get(&account(0)?)?.to_vec()));
+        }
+        if entry == "IsNetworkMember" {
+            let subnet = self.subnets.get(&short(1)?)?;
+            return Some(Value::Bool(subnet.uid_of(&account(0)?).is_some()));
         }
         let subnet = self.subnets.get(&short(0)?)?;
         let members = || u16::try_from(subnet.neurons.len()).unwrap_or(u16::MAX);

@@ -1,0 +1,174 @@
+//! `subnet`: registering a hotkey, and who is in a subnet.
+
+mod metagraph;
+mod register;
+mod validators;
+
+use clap::{ArgMatches, Args as _, Command};
+use ptn_core::chain::{Metagraph, Neuron, Rao};
+use ptn_core::ops::process;
+use ptn_core::ops::settings::{CHAIN, COMMON, POLICY, Setting, WALLET};
+use serde_json::{Map, Value, json};
+
+use super::chain::{Chain, Sent};
+use super::wallet::btcli;
+use crate::failure::Failure;
+use crate::output::{Output, Style};
+use crate::text;
+
+type AddSettings = fn(Command, &[&'static [Setting]]) -> Command;
+
+/// An account must keep this much.
+const EXISTENTIAL_DEPOSIT: Rao = Rao(500);
+
+/// The command and its sub-commands.
+pub(crate) fn command(settings: AddSettings) -> Command {
+    let register = register::RegisterArgs::augment_args(Command::new("register"))
+        .about("Registers a hotkey in a subnet for the price of the moment; signed by the coldkey");
+    let metagraph = Command::new("metagraph").about("Every member of a subnet");
+    let validators = Command::new("validators")
+        .about("Who would get a signal, and who would not, by the rule set's policy");
+    Command::new("subnet")
+        .about("Registers hotkeys and shows who is in a subnet")
+        .visible_alias("s")
+        .alias("subnets")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(btcli(settings(register, &[CHAIN, WALLET])))
+        .subcommand(settings(metagraph, &[CHAIN]))
+        .subcommand(settings(validators, &[COMMON, CHAIN, POLICY]))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When something is wrong with settings, wallet or chain, or the chain refuses.
+pub fn run(matches: &ArgMatches, out: &mut Output) -> crate::Outcome {
+    match matches.subcommand() {
+        Some(("register", matches)) => register::run(matches, out),
+        Some(("metagraph", matches)) => metagraph::run(matches, out),
+        Some(("validators", matches)) => validators::run(matches, out),
+        _ => Err(Failure::usage(
+            "subnet register, metagraph or validators? see ptn-cli subnet --help",
+        )),
+    }
+}
+
+/// A member, for programs. Scores are fractions from 0 to 1.
+pub(crate) fn neuron_json(metagraph: &Metagraph, n: &Neuron) -> Value {
+    json!({
+        "uid": n.uid,
+        "hotkey": n.hotkey,
+        "coldkey": n.coldkey,
+        "active": n.active,
+        "stake_alpha": n.stake.to_string(),
+        "rank": n.rank.fraction(),
+        "trust": n.trust.fraction(),
+        "consensus": n.consensus.fraction(),
+        "incentive": n.incentive.fraction(),
+        "dividends": n.dividends.fraction(),
+        "emission_alpha": n.emission.to_string(),
+        "validator_trust": n.validator_trust.fraction(),
+        "validator_permit": n.validator_permit,
+        "last_update": n.last_update,
+        "updated_blocks": metagraph.block.saturating_sub(n.last_update),
+        "axon": n.axon.map(|axon| axon.to_string()),
+    })
+}
+
+/// Refuses what the coldkey cannot pay, before anything is signed.
+pub(crate) fn ensure_payable(spendable: Rao, price: Rao, fee: Rao) -> Result<(), Failure> {
+    let needed = price
+        .checked_add(fee)
+        .and_then(|sum| sum.checked_add(EXISTENTIAL_DEPOSIT))
+        .unwrap_or(Rao(u64::MAX));
+    if spendable >= needed {
+        return Ok(());
+    }
+    let text = format!(
+        "the coldkey has {} to spend, but {} are needed: the price, the fee of {} and {} that must \
+         stay; nothing was signed",
+        text::tao(spendable),
+        text::tao(needed),
+        text::tao(fee),
+        text::tao(EXISTENTIAL_DEPOSIT)
+    );
+    let lacking = text::tao(needed.saturating_sub(spendable));
+    Err(Failure::new(process::REFUSED, "balance_too_low", text)
+        .hint(format!("send {lacking} more to the coldkey: ptn-cli wallet list shows its address")))
+}
+
+/// How a registration ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    netuid: u16,
+    hotkey: String,
+    uid: Option<u16>,
+    already: bool,
+    sent: Option<(Sent, Rao)>,
+}
+
+impl Outcome {
+    /// It was there before.
+    pub(crate) fn already(netuid: u16, hotkey: &str, uid: u16) -> Self {
+        Self { netuid, hotkey: hotkey.to_owned(), uid: Some(uid), already: true, sent: None }
+    }
+
+    /// A call was sent.
+    pub(crate) async fn after(
+        chain: &Chain,
+        netuid: u16,
+        hotkey: &str,
+        coldkey: &str,
+        sent: Sent,
+    ) -> Result<Self, Failure> {
+        let client = &chain.client;
+        let (uid, balance) =
+            tokio::try_join!(client.uid_of(netuid, hotkey), client.balance(coldkey))?;
+        let hotkey = hotkey.to_owned();
+        Ok(Self { netuid, hotkey, uid, already: false, sent: Some((sent, balance.free)) })
+    }
+
+    pub(crate) fn say(&self, out: &mut Output) -> crate::Outcome {
+        if out.is_json() {
+            out.document(&self.document())?;
+            return Ok(process::OK);
+        }
+        let (netuid, hotkey) = (self.netuid, &self.hotkey);
+        match self.uid {
+            Some(uid) if self.already => {
+                let note = out.paint_talk(Style::Good, "registered already");
+                out.talk(format!("{note}: nothing was signed, nothing was paid"));
+                out.line(format!("uid {uid} in subnet {netuid} is {hotkey}"))?;
+            }
+            Some(uid) => {
+                let note = out.paint_talk(Style::Good, "registered");
+                let left = self.sent.as_ref().map(|(_, left)| text::tao(*left));
+                out.talk(format!("{note}; balance {}", left.unwrap_or_default()));
+                out.line(format!("uid {uid} in subnet {netuid} is {hotkey}"))?;
+            }
+            None => out.talk(
+                "sent; the last final block does not have it yet: see ptn-cli wallet overview \
+                 in half a minute",
+            ),
+        }
+        Ok(process::OK)
+    }
+
+    fn document(&self) -> Value {
+        let mut map = Map::new();
+        let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
+        put("netuid", self.netuid.into());
+        put("hotkey", self.hotkey.as_str().into());
+        put("uid", self.uid.into());
+        put("already", self.already.into());
+        if let Some((sent, left)) = &self.sent {
+            put("extrinsic", sent.hash.as_str().into());
+            put("block", sent.place.as_ref().map(|place| place.number).into());
+            put("block_hash", sent.place.as_ref().map(|place| place.block.as_str()).into());
+            put("final", sent.is_final.into());
+            put("balance_tao", left.to_string().into());
+        }
+        Value::Object(map)
+    }
+}
