@@ -12,6 +12,8 @@ pub mod market_hours;
 #[doc(hidden)]
 pub mod ops;
 pub mod order;
+#[cfg(feature = "paper")]
+pub mod paper;
 pub mod record;
 pub mod rules;
 pub mod sign;

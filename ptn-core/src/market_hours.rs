@@ -107,8 +107,8 @@ impl MarketHours {
             Weekday::from_monday_one_offset(moment.weekday)
                 .map_err(|e| bad(format!("weekday {}: {e}", moment.weekday)))?;
         }
-        let zone = TimeZone::posix(&file.zone)
-            .map_err(|e| bad(format!("zone {:?}: {e}", file.zone)))?;
+        let zone =
+            TimeZone::posix(&file.zone).map_err(|e| bad(format!("zone {:?}: {e}", file.zone)))?;
         Ok(Self {
             zone,
             by_source: file.by_source,

@@ -16,6 +16,8 @@ pub use builder::SignalBuilder;
 pub use error::{SignalError, SignalErrorCode};
 pub use number::Number;
 pub use uuid::OrderUuid;
+#[cfg(feature = "paper")]
+pub(crate) use validate::python_repr;
 
 use sha2::{Digest, Sha256};
 

@@ -48,10 +48,7 @@ impl Holiday {
                 }
                 let moved = match (observed, date.weekday()) {
                     (Observed::NearestWorkday, Weekday::Saturday) => -1,
-                    (
-                        Observed::NearestWorkday | Observed::SundayToMonday,
-                        Weekday::Sunday,
-                    ) => 1,
+                    (Observed::NearestWorkday | Observed::SundayToMonday, Weekday::Sunday) => 1,
                     _ => 0,
                 };
                 date.checked_add(moved.days()).ok()

@@ -69,7 +69,8 @@ fn python_float(n: &Number) -> String {
     n.as_str().parse::<f64>().map_or_else(|_| n.to_string(), python_repr)
 }
 
-fn python_repr(f: f64) -> String {
+/// A float as Python's `repr()` writes it.
+pub(crate) fn python_repr(f: f64) -> String {
     if f.is_nan() {
         return "nan".to_owned();
     }
