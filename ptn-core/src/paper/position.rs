@@ -278,7 +278,7 @@ impl Position {
                     / after;
             }
             self.net_quantity = after;
-            self.net_value = (fill.price * rates.quote_usd) * (self.net_quantity * pair.lot_size);
+            self.net_value = fill.price * rates.quote_usd * self.net_quantity * pair.lot_size;
             self.net_leverage += fill.leverage;
         }
         let mut repaid = 0.0;
