@@ -1,4 +1,5 @@
 //! The rules of positions, cooldown, carry and market hours against the golden vectors.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use ptn_core::market_hours::MarketHours;
 use ptn_core::order::OrderType;

@@ -190,9 +190,11 @@ impl Book {
             return Vec::new();
         }
         let accounts = self.accounts.iter_mut();
-        let all = accounts
-            .map(|(hotkey, account)| (hotkey.clone(), account.on_price(pair, &quote, rules)));
-        all.filter(|(_, events)| !events.is_empty()).collect()
+        let moved = accounts.filter_map(|(hotkey, account)| {
+            let events = account.on_price(pair, &quote, rules);
+            (!events.is_empty()).then(|| (hotkey.clone(), events))
+        });
+        moved.collect()
     }
 
     fn fresh_account(&self, rules: &PaperRules, hotkey: &str) -> Account {

@@ -120,25 +120,38 @@ impl Order {
         size: Option<Size>,
     ) -> Self {
         Self {
-            uuid: uuid.into(),
             pair: Some(pair.into()),
-            execution: ExecutionType::Market,
             order_type: Some(order_type),
             size: size.map(|size| signed(order_type, size)),
-            limit_price: None,
-            stop_price: None,
-            stop_condition: None,
-            bracket: Bracket::default(),
-            brackets: Vec::new(),
+            ..Self::empty(uuid.into(), ExecutionType::Market)
         }
     }
 
     /// Closes positions: `ALL`, or a comma list of position uuids.
     pub fn flat_all(which: impl Into<String>) -> Self {
+        Self::empty(which.into(), ExecutionType::FlatAll)
+    }
+
+    /// A stop loss or take profit; without a size for the whole position.
+    pub fn bracket(
+        uuid: impl Into<String>,
+        pair: &TradePairId,
+        size: Option<Size>,
+        bracket: Bracket,
+    ) -> Self {
         Self {
-            uuid: which.into(),
+            pair: Some(pair.clone()),
+            size,
+            bracket,
+            ..Self::empty(uuid.into(), ExecutionType::Bracket)
+        }
+    }
+
+    fn empty(uuid: String, execution: ExecutionType) -> Self {
+        Self {
+            uuid,
             pair: None,
-            execution: ExecutionType::FlatAll,
+            execution,
             order_type: None,
             size: None,
             limit_price: None,

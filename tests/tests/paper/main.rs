@@ -1,4 +1,11 @@
 //! What a paper validator answers, order by order, in the words of the network.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::float_cmp,
+    reason = "tests"
+)]
 
 mod gates;
 mod market;

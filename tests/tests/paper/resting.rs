@@ -251,7 +251,7 @@ fn edits_replace_an_order_or_many_brackets() {
     rests(desk.send(&limit("l", LONG, 50.0)));
     let edit = |order: Order| Order { execution: ExecutionType::LimitEdit, ..order };
     rests(desk.send(&edit(limit("l", LONG, 60.0))));
-    assert_eq!(desk.account().resting()[0].limit_price, Some(60.0));
+    assert_eq!(desk.account().resting()[0].order.limit_price, Some(60.0));
     assert_eq!(
         desk.send(&edit(limit("x", LONG, 60.0))).unwrap_err().to_string(),
         "Cannot edit order x: order not found"

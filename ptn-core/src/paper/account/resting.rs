@@ -17,26 +17,9 @@ use crate::trade_pair::TradePairId;
 /// An order that waits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resting {
-    /// Its uuid.
-    pub uuid: String,
-    /// Its pair.
-    pub pair: TradePairId,
-    /// LIMIT, STOP_LIMIT or BRACKET.
-    pub execution: ExecutionType,
-    /// LONG or SHORT; nothing for a BRACKET, whose side is that of the position.
-    pub order_type: Option<OrderType>,
-    /// How much; nothing closes the whole position.
-    pub size: Option<Size>,
-    /// LIMIT and STOP_LIMIT.
-    pub limit_price: Option<f64>,
-    /// STOP_LIMIT.
-    pub stop_price: Option<f64>,
-    /// STOP_LIMIT.
-    pub stop_condition: Option<StopCondition>,
-    /// What a BRACKET waits for.
-    pub bracket: Bracket,
-    /// What is made after a fill.
-    pub brackets: Vec<Bracket>,
+    /// LIMIT, STOP_LIMIT or BRACKET. A BRACKET is on the side of its position, and without a size
+    /// it closes all of it.
+    pub order: Order,
     /// When, in ms; older prices do not reach it.
     pub placed_ms: UnixMs,
     /// The best price so far, which a trailing stop follows.
@@ -44,35 +27,26 @@ pub struct Resting {
 }
 
 impl Resting {
-    fn new(order: &Order, pair: &PairRules, now_ms: UnixMs) -> Self {
-        let bracket = order.execution == ExecutionType::Bracket;
-        Self {
-            uuid: order.uuid.clone(),
-            pair: pair.id.clone(),
-            execution: order.execution,
-            order_type: order.order_type.filter(|_| !bracket),
-            size: order.size,
-            limit_price: order.limit_price,
-            stop_price: order.stop_price,
-            stop_condition: order.stop_condition,
-            bracket: if bracket { order.bracket.clone() } else { Bracket::default() },
-            brackets: order.brackets.clone(),
-            placed_ms: now_ms,
-            best_price: None,
-        }
+    fn new(order: Order, placed_ms: UnixMs) -> Self {
+        Self { order, placed_ms, best_price: None }
     }
 
-    fn is_bracket(&self) -> bool {
-        self.execution == ExecutionType::Bracket
+    /// Whether it is a BRACKET.
+    pub fn is_bracket(&self) -> bool {
+        self.order.execution == ExecutionType::Bracket
+    }
+
+    fn is_for(&self, pair: &TradePairId) -> bool {
+        self.order.pair.as_ref() == Some(pair)
     }
 
     /// The price at which a quote executes it; `side` is that of the open position.
     fn reached(&self, quote: &Quote, side: Option<OrderType>) -> Option<f64> {
         let (bid, ask) = (quote.bid_or_price(), quote.ask_or_price());
-        match self.execution {
+        match self.order.execution {
             ExecutionType::Limit => {
-                let limit = self.limit_price?;
-                let met = match self.order_type? {
+                let limit = self.order.limit_price?;
+                let met = match self.order.order_type? {
                     OrderType::Long => ask <= limit,
                     OrderType::Short => bid >= limit,
                     OrderType::Flat => false,
@@ -80,8 +54,8 @@ impl Resting {
                 met.then_some(limit)
             }
             ExecutionType::StopLimit => {
-                let stop = self.stop_price?;
-                let met = match self.stop_condition? {
+                let stop = self.order.stop_price?;
+                let met = match self.order.stop_condition? {
                     StopCondition::Gte => quote.mid() >= stop,
                     StopCondition::Lte => quote.mid() <= stop,
                 };
@@ -94,24 +68,24 @@ impl Resting {
 
     fn bracket_reached(&self, side: OrderType, bid: f64, ask: f64) -> Option<f64> {
         let best = self.best_price;
-        let trailing = self.bracket.trailing.zip(best).map(|(t, best)| t.stop(side, best));
+        let trailing = self.order.bracket.trailing.zip(best).map(|(t, best)| t.stop(side, best));
         let long = side == OrderType::Long;
         // The tighter of the two stops counts.
         let tighter = |a: f64, b: f64| if long { a.max(b) } else { a.min(b) };
-        let stop = match (self.bracket.stop_loss, trailing) {
+        let stop = match (self.order.bracket.stop_loss, trailing) {
             (Some(fixed), Some(trailing)) => Some(tighter(fixed, trailing)),
             (one, other) => one.or(other),
         };
         let (worse, better) = if long { (bid, bid) } else { (ask, ask) };
         let stopped = stop.filter(|s| if long { worse <= *s } else { worse >= *s });
-        let target = self.bracket.take_profit;
+        let target = self.order.bracket.take_profit;
         let taken = target.filter(|t| if long { better >= *t } else { better <= *t });
         stopped.or(taken)
     }
 
     /// Follows the price with a trailing stop.
     fn follow(&mut self, quote: &Quote, side: OrderType) {
-        if self.bracket.trailing.is_none() || quote.at_ms < self.placed_ms {
+        if self.order.bracket.trailing.is_none() || quote.at_ms < self.placed_ms {
             return;
         }
         let long = side == OrderType::Long;
@@ -134,7 +108,7 @@ impl Account2026 {
         if unfilled >= own.max_unfilled {
             return Err(Refusal::TooManyUnfilled { unfilled, limit: own.max_unfilled });
         }
-        let resting = Resting::new(order, pair, at.now_ms);
+        let resting = Resting::new(order.clone(), at.now_ms);
         let quote = at.market.get(&pair.id).copied();
         self.place_one(resting, None, pair, quote, own, at.rules)
     }
@@ -150,26 +124,27 @@ impl Account2026 {
         own: &Rules2026,
         rules: &PaperRules,
     ) -> Result<Answer, Refusal> {
-        self.validate(&resting)?;
+        self.validate(&resting.order, &pair.id)?;
         if let Some(old) = replaces {
-            self.resting.retain(|order| order.uuid != old);
+            self.resting.retain(|resting| resting.order.uuid != old);
         }
         let open = rules.hours.is_open(pair.class, &pair.source, resting.placed_ms);
         let side = self.position(&pair.id).map(|position| position.position_type);
         // A stop order never fills at once.
-        let waits = resting.execution == ExecutionType::StopLimit || !open;
+        let waits = resting.order.execution == ExecutionType::StopLimit || !open;
         let now = quote.filter(|q| !waits && resting.reached(q, side).is_some());
         if let Some(quote) = now {
             let at_ms = resting.placed_ms;
-            let fill = self.execute_resting(&resting, None, quote, at_ms, pair, own, rules)?;
+            let fill =
+                self.execute_resting(&resting.order, None, quote, at_ms, pair, own, rules)?;
             return Ok(fill.map_or(Answer::NoPosition, |fill| Answer::Filled { fill }));
         }
-        let uuid = resting.uuid.clone();
+        let uuid = resting.order.uuid.clone();
         self.resting.push(resting);
         Ok(Answer::Rests { uuid })
     }
 
-    fn validate(&self, order: &Resting) -> Result<(), Refusal> {
+    fn validate(&self, order: &Order, pair: &TradePairId) -> Result<(), Refusal> {
         let bad = |text: &str| Err(Refusal::BadSignal { text: text.to_owned() });
         let price = |execution: &str, field: &str, price: Option<f64>| {
             if price.is_some_and(|p| p > 0.0) {
@@ -178,10 +153,9 @@ impl Account2026 {
             let (execution, field) = (execution.to_owned(), field.to_owned());
             Err(Refusal::RestingPrice { execution, field, price })
         };
-        if order.is_bracket() {
-            let pending = self.resting.iter().any(|o| o.pair == order.pair && !o.is_bracket());
-            return if self.position(&order.pair).is_none() && !pending {
-                Err(Refusal::BracketWithoutPosition { pair: order.pair.clone() })
+        if order.execution == ExecutionType::Bracket {
+            return if self.position(pair).is_none() && !self.opens_later(pair) {
+                Err(Refusal::BracketWithoutPosition { pair: pair.clone() })
             } else if order.bracket.is_empty() {
                 Err(Refusal::BracketEmpty)
             } else {
@@ -214,6 +188,11 @@ impl Account2026 {
         Ok(())
     }
 
+    /// Whether an order waits that may open a position.
+    fn opens_later(&self, pair: &TradePairId) -> bool {
+        self.resting.iter().any(|resting| resting.is_for(pair) && !resting.is_bracket())
+    }
+
     /// What a new price does to the orders of its pair. One fill per price and interval.
     pub(super) fn trigger(
         &mut self,
@@ -222,53 +201,46 @@ impl Account2026 {
         rules: &PaperRules,
         own: &Rules2026,
     ) {
-        if pair.blocked || !rules.hours.is_open(pair.class, &pair.source, quote.at_ms) {
+        let none = !self.resting.iter().any(|resting| resting.is_for(&pair.id));
+        if none || pair.blocked || !rules.hours.is_open(pair.class, &pair.source, quote.at_ms) {
             return;
         }
         let side = self.position(&pair.id).map(|position| position.position_type);
-        self.drop_orphans(pair, side);
-        if let Some(side) = side {
-            let mine = self.resting.iter_mut().filter(|order| order.pair == pair.id);
-            mine.for_each(|order| order.follow(quote, side));
+        match side {
+            Some(side) => {
+                let mine = self.resting.iter_mut().filter(|resting| resting.is_for(&pair.id));
+                mine.for_each(|resting| resting.follow(quote, side));
+            }
+            // Nothing to protect, and nothing that may come to need it.
+            None if !self.opens_later(&pair.id) => self.cancel_brackets(Some(&pair.id)),
+            None => {}
         }
         let last = self.last_resting_fill_ms.get(&pair.id).copied().unwrap_or(UnixMs::MIN);
         if quote.at_ms.saturating_sub(last) < own.fill_interval_ms {
             return;
         }
-        let due = self.resting.iter().position(|order| {
-            order.pair == pair.id
-                && quote.at_ms >= order.placed_ms
-                && order.reached(quote, side).is_some()
+        let due = self.resting.iter().position(|resting| {
+            resting.is_for(&pair.id)
+                && quote.at_ms >= resting.placed_ms
+                && resting.reached(quote, side).is_some()
         });
         let Some(at) = due else { return };
-        let order = self.resting.remove(at);
-        if order.execution == ExecutionType::StopLimit {
-            self.stop_reached(order, pair, quote, own, rules);
+        let resting = self.resting.remove(at);
+        if resting.order.execution == ExecutionType::StopLimit {
+            self.stop_reached(resting.order, pair, quote, own, rules);
             return;
         }
-        let price = order.reached(quote, side);
-        let fill = self.execute_resting(&order, price, *quote, quote.at_ms, pair, own, rules);
-        match fill {
-            Ok(fill) => {
-                self.events.extend(fill.map(|fill| Event::Filled { fill }));
-            }
-            Err(refusal) => {
-                self.events.push(Event::Failed { uuid: order.uuid, refusal });
-            }
-        }
-    }
-
-    /// Brackets without a position to protect, and without an order that may open one.
-    fn drop_orphans(&mut self, pair: &PairRules, side: Option<OrderType>) {
-        let pending = self.resting.iter().any(|o| o.pair == pair.id && !o.is_bracket());
-        if side.is_none() && !pending {
-            self.cancel_brackets(Some(&pair.id));
+        let price = resting.reached(quote, side);
+        let order = &resting.order;
+        match self.execute_resting(order, price, *quote, quote.at_ms, pair, own, rules) {
+            Ok(fill) => self.events.extend(fill.map(|fill| Event::Filled { fill })),
+            Err(refusal) => self.events.push(Event::Failed { uuid: resting.order.uuid, refusal }),
         }
     }
 
     fn stop_reached(
         &mut self,
-        stop: Resting,
+        stop: Order,
         pair: &PairRules,
         quote: &Quote,
         own: &Rules2026,
@@ -277,14 +249,14 @@ impl Account2026 {
         let limit = format!("{}-limit", stop.uuid);
         let uuid = stop.uuid.clone();
         self.events.push(Event::StopReached { uuid, limit: limit.clone() });
-        let child = Resting {
+        let child = Order {
             uuid: limit.clone(),
             execution: ExecutionType::Limit,
             stop_price: None,
             stop_condition: None,
-            placed_ms: quote.at_ms,
             ..stop
         };
+        let child = Resting::new(child, quote.at_ms);
         match self.place_one(child, None, pair, Some(*quote), own, rules) {
             Ok(Answer::Filled { fill }) => self.events.push(Event::Filled { fill }),
             Ok(_) => {}
@@ -297,7 +269,7 @@ impl Account2026 {
     #[expect(clippy::too_many_arguments, reason = "one private step of place and trigger")]
     fn execute_resting(
         &mut self,
-        order: &Resting,
+        order: &Order,
         price: Option<f64>,
         quote: Quote,
         at_ms: UnixMs,
@@ -306,20 +278,24 @@ impl Account2026 {
         rules: &PaperRules,
     ) -> Result<Option<Fill>, Refusal> {
         let side = self.position(&pair.id).map(|position| position.position_type);
-        let (order_type, size) = match (order.order_type, side) {
-            (Some(order_type), _) => (order_type, order.size),
-            // A bracket closes its position, or a part of it.
-            (None, Some(OrderType::Long)) => {
-                (OrderType::Short, order.size.map(|s| s.with(-s.amount().abs())))
+        let (order_type, size) = if order.execution == ExecutionType::Bracket {
+            // It closes its position, or a part of it.
+            let amount = |size: Size| size.amount().abs();
+            match (order.size, side) {
+                (None, _) => (OrderType::Flat, None),
+                (Some(size), Some(OrderType::Long)) => {
+                    (OrderType::Short, Some(size.with(-amount(size))))
+                }
+                (Some(size), _) => (OrderType::Long, Some(size.with(amount(size)))),
             }
-            (None, _) => (OrderType::Long, order.size.map(|s| s.with(s.amount().abs()))),
+        } else {
+            (order.order_type.unwrap_or(OrderType::Flat), order.size)
         };
-        let whole = order.is_bracket() && size.is_none();
         let execution = Execution {
             uuid: &order.uuid,
             pair,
             execution: order.execution,
-            order_type: if whole { OrderType::Flat } else { order_type },
+            order_type,
             size,
             price,
             slippage: if price.is_some() { 0.0 } else { quote.slippage },
@@ -357,19 +333,11 @@ impl Account2026 {
         }
         for (i, bracket) in brackets.iter().enumerate() {
             self.events.push(Event::BracketMade { uuid: uuid(i) });
+            let size = Some(bracket.size.unwrap_or(Size::Quantity(fill.quantity)));
+            let order = Order::bracket(uuid(i), &pair.id, size, bracket.clone());
             self.resting.push(Resting {
-                uuid: uuid(i),
-                pair: pair.id.clone(),
-                execution: ExecutionType::Bracket,
-                order_type: None,
-                size: Some(bracket.size.unwrap_or(Size::Quantity(fill.quantity))),
-                limit_price: None,
-                stop_price: None,
-                stop_condition: None,
-                bracket: bracket.clone(),
-                brackets: Vec::new(),
-                placed_ms: fill.at_ms,
                 best_price: bracket.trailing.map(|_| fill.price),
+                ..Resting::new(order, fill.at_ms)
             });
         }
         Ok(())
@@ -377,14 +345,13 @@ impl Account2026 {
 
     /// Cancels the bracket orders of a pair, or all.
     pub(super) fn cancel_brackets(&mut self, pair: Option<&TradePairId>) {
-        let gone = |o: &Resting| o.is_bracket() && pair.is_none_or(|pair| o.pair == *pair);
-        self.cancel_where(gone);
+        self.cancel_where(|o| o.is_bracket() && pair.is_none_or(|pair| o.is_for(pair)));
     }
 
     fn cancel_where(&mut self, gone: impl Fn(&Resting) -> bool) -> usize {
         let before = self.events.len();
-        for order in self.resting.extract_if(.., |order| gone(order)) {
-            self.events.push(Event::Cancelled { uuid: order.uuid });
+        for resting in self.resting.extract_if(.., |resting| gone(resting)) {
+            self.events.push(Event::Cancelled { uuid: resting.order.uuid });
         }
         self.events.len() - before
     }
@@ -397,11 +364,11 @@ impl Account2026 {
             order.uuid.split(',').map(str::trim).filter(|uuid| !uuid.is_empty()).collect();
         let num_cancelled = self.cancel_where(|resting| {
             if all {
-                return order.pair.as_ref().is_none_or(|pair| resting.pair == *pair);
+                return order.pair.as_ref().is_none_or(|pair| resting.is_for(pair));
             }
-            meant.iter().any(|uuid| {
-                resting.uuid == *uuid || (resting.is_bracket() && resting.uuid.starts_with(uuid))
-            })
+            let own = &resting.order.uuid;
+            let hit = |uuid: &&str| own == uuid || (resting.is_bracket() && own.starts_with(*uuid));
+            meant.iter().any(hit)
         });
         if num_cancelled == 0 && !all {
             let (hotkey, uuid) = (self.hotkey().to_owned(), order.uuid.clone());
@@ -421,17 +388,18 @@ impl Account2026 {
         let pair = Self::pair_of(order, at.rules)?;
         let listed =
             order.brackets.iter().any(|b| b.order_uuid.as_deref() == Some(order.uuid.as_str()));
-        let existing = self.resting.iter().find(|o| o.uuid == order.uuid && !listed);
+        let existing = self.resting.iter().find(|o| o.order.uuid == order.uuid && !listed);
         let quote = at.market.get(&pair.id).copied();
         if let Some(existing) = existing {
-            if existing.pair != pair.id {
-                let (is, given) = (existing.pair.clone(), pair.id.clone());
-                return Err(Refusal::EditPairMismatch { uuid: order.uuid.clone(), is, given });
+            if let Some(is) = existing.order.pair.clone().filter(|is| *is != pair.id) {
+                let (uuid, given) = (order.uuid.clone(), pair.id.clone());
+                return Err(Refusal::EditPairMismatch { uuid, is, given });
             }
             // An edit cannot change how the order is executed.
-            let mut resubmitted = Order { execution: existing.execution, ..order.clone() };
+            let execution = existing.order.execution;
+            let mut resubmitted = Order { execution, ..order.clone() };
             resubmitted.normalise();
-            let resting = Resting::new(&resubmitted, pair, at.now_ms);
+            let resting = Resting::new(resubmitted, at.now_ms);
             return self.place_one(resting, Some(&order.uuid), pair, quote, own, at.rules);
         }
         if order.brackets.is_empty() {
@@ -440,26 +408,20 @@ impl Account2026 {
         let (mut uuids, mut num_cancelled) = (Vec::new(), 0);
         for (i, bracket) in order.brackets.iter().enumerate() {
             let known = bracket.order_uuid.as_deref();
-            let exists = known.is_some_and(|uuid| self.resting.iter().any(|o| o.uuid == uuid));
+            let exists =
+                known.is_some_and(|uuid| self.resting.iter().any(|o| o.order.uuid == uuid));
             match known {
                 Some(_) if !exists => continue,
                 Some(uuid) if bracket.is_empty() => {
-                    num_cancelled += self.cancel_where(|o| o.uuid == uuid);
+                    num_cancelled += self.cancel_where(|o| o.order.uuid == uuid);
                     continue;
                 }
                 _ => {}
             }
             let made = || format!("{}-bracket-{i}", order.uuid);
             let uuid = known.map_or_else(made, str::to_owned);
-            let entry = Order {
-                uuid: uuid.clone(),
-                execution: ExecutionType::Bracket,
-                size: bracket.size,
-                bracket: bracket.clone(),
-                brackets: Vec::new(),
-                ..order.clone()
-            };
-            let resting = Resting::new(&entry, pair, at.now_ms);
+            let entry = Order::bracket(uuid.clone(), &pair.id, bracket.size, bracket.clone());
+            let resting = Resting::new(entry, at.now_ms);
             let answer = self.place_one(resting, known, pair, quote, own, at.rules)?;
             if matches!(answer, Answer::Rests { .. }) {
                 uuids.push(uuid);

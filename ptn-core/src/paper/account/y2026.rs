@@ -261,8 +261,8 @@ impl Account2026 {
     /// Closes everything at market and cancels what rests: what elimination does. A position
     /// without a price closes at its last fill.
     pub fn close_all(&mut self, own: &Rules2026, at: Context<'_>) -> Vec<Event> {
-        for order in std::mem::take(&mut self.resting) {
-            self.events.push(Event::Cancelled { uuid: order.uuid });
+        for resting in std::mem::take(&mut self.resting) {
+            self.events.push(Event::Cancelled { uuid: resting.order.uuid });
         }
         let open: Vec<Position> = self.open.values().cloned().collect();
         for position in open {
@@ -307,7 +307,8 @@ impl Account2026 {
             let fill = self.close_position(&uuid, pair, price, rates, order.at_ms - 1, own);
             self.events.extend(fill.map(|fill| Event::Filled { fill }));
         }
-        let mut position = match self.open.remove(&pair.id) {
+        self.charge(pair, own, order.at_ms);
+        let position = match self.open.remove(&pair.id) {
             Some(position) => position,
             None if order.order_type == OrderType::Flat => return Ok(None),
             None => Position::new(
@@ -318,7 +319,6 @@ impl Account2026 {
                 order.at_ms,
             ),
         };
-        self.charge(&mut position, pair, own, order.at_ms);
         let is_new = position.orders.is_empty();
         match self.judge(position.clone(), order, price, rates, own) {
             Ok((position, fill)) => Ok(Some(self.book(position, fill, pair, rates, order.at_ms))),
@@ -341,8 +341,8 @@ impl Account2026 {
         at_ms: UnixMs,
         own: &Rules2026,
     ) -> Option<Fill> {
-        let mut position = self.open.remove(&pair.id)?;
-        self.charge(&mut position, pair, own, at_ms);
+        self.charge(pair, own, at_ms);
+        let position = self.open.remove(&pair.id)?;
         let mut fill = fill_of(uuid, &position, OrderType::Flat, price, rates, at_ms);
         fill.quantity = -position.net_quantity;
         fill.leverage = -position.net_leverage;
@@ -384,14 +384,9 @@ impl Account2026 {
         fill
     }
 
-    /// Charges what time has cost a position by now.
-    fn charge(
-        &mut self,
-        position: &mut Position,
-        pair: &PairRules,
-        own: &Rules2026,
-        now_ms: UnixMs,
-    ) {
+    /// Charges what time has cost the position of a pair by now.
+    fn charge(&mut self, pair: &PairRules, own: &Rules2026, now_ms: UnixMs) {
+        let Some(position) = self.open.get_mut(&pair.id) else { return };
         let usd = fees::accrue(position, pair, own, now_ms);
         if usd > 0.0 {
             self.fees_paid += usd;
@@ -408,12 +403,11 @@ impl Account2026 {
         own: &Rules2026,
     ) -> Vec<Event> {
         let Some(pair) = rules.pair(id) else { return Vec::new() };
-        if let Some(mut position) = self.open.remove(id) {
+        if let Some(position) = self.open.get_mut(id) {
             if let Some(rates) = quote.rates(pair, own, quote.price) {
                 position.mark(pair, quote.price, rates.quote_usd);
             }
-            self.charge(&mut position, pair, own, quote.at_ms);
-            self.open.insert(id.clone(), position);
+            self.charge(pair, own, quote.at_ms);
         }
         self.trigger(pair, quote, rules, own);
         std::mem::take(&mut self.events)
