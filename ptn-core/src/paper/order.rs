@@ -199,7 +199,11 @@ impl Order {
                 bad(&format!("Invalid stop_condition '{text}'. Must be GTE or LTE"))
             })?),
         };
-        let mut size = size(body)?;
+        let mut size = match era {
+            // The other fields did not exist.
+            Era::Y2024 => number(body, "leverage")?.map(Size::Leverage),
+            _ => size(body, execution)?,
+        };
         if let (Some(kind), Some(given)) = (order_type, size) {
             if kind == OrderType::Long && given.amount() < 0.0 {
                 return Err(Refusal::SizeSign { field: sign_field(given, era) });
@@ -225,7 +229,7 @@ impl Order {
                     stop_loss: number(entry, "stop_loss")?,
                     take_profit: number(entry, "take_profit")?,
                     trailing: trailing_of(entry)?,
-                    size: self::size(entry)?,
+                    size: self::size(entry, ExecutionType::Bracket)?,
                 });
             }
         }
@@ -342,16 +346,17 @@ fn number(body: &Object, key: &str) -> Result<Option<f64>, Refusal> {
     }
 }
 
-fn size(body: &Object) -> Result<Option<Size>, Refusal> {
+/// At most one of the three. Nobody counts them for a BRACKET; the first is taken.
+fn size(body: &Object, execution: ExecutionType) -> Result<Option<Size>, Refusal> {
     let leverage = number(body, "leverage")?.map(Size::Leverage);
     let value = number(body, "value")?.map(Size::Value);
     let quantity = number(body, "quantity")?.map(Size::Quantity);
-    let given: Vec<Size> = [leverage, value, quantity].into_iter().flatten().collect();
-    match given.as_slice() {
-        [] => Ok(None),
-        [only] => Ok(Some(*only)),
-        _ => Err(bad("Exactly one of quantity, value, or leverage must be provided.")),
+    let mut given = [leverage, value, quantity].into_iter().flatten();
+    let first = given.next();
+    if given.next().is_some() && execution != ExecutionType::Bracket {
+        return Err(bad("Exactly one of quantity, value, or leverage must be provided."));
     }
+    Ok(first)
 }
 
 fn trailing_of(body: &Object) -> Result<Option<Trailing>, Refusal> {

@@ -9,6 +9,7 @@
 
 mod gates;
 mod market;
+mod orders;
 mod refusals;
 mod resting;
 
