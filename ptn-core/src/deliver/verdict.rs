@@ -90,6 +90,7 @@ const TEXTS: &[(&str, Class, &str)] = &[
     ("bracket order", Class::F, "bracket_invalid"),
     ("BRACKET orders must have", Class::F, "bracket_invalid"),
     ("LIMIT orders must have a valid", Class::F, "missing_price"),
+    ("FLAT order is not supported", Class::F, "flat_not_allowed"),
     ("No unfilled limit orders found", Class::F, "order_not_found"),
     ("Cannot edit order", Class::F, "order_not_found"),
     ("No bracket edits to process", Class::F, "bracket_invalid"),
