@@ -69,8 +69,8 @@ impl Table {
             for (style, cells) in &self.rows {
                 // A row of sums says nothing where it has none.
                 let mut others = band.iter().filter(|place| !self.is_key(place.at));
-                let mut empty = |place: &Place| cells.get(place.at).is_none_or(String::is_empty);
-                if style.is_some() && others.all(|place| empty(place)) {
+                let empty = |place: &Place| cells.get(place.at).is_none_or(String::is_empty);
+                if style.is_some() && others.all(empty) {
                     continue;
                 }
                 let text = line(band, cells);
