@@ -571,6 +571,27 @@ async fn the_root_is_joined_and_its_weights_are_explained() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_looks_at_the_chain() {
+    let world = World::new().await;
+    let levels = |args: &[&str]| {
+        let document = world.json(&[&["doctor", "--axon.port", "0"], args].concat()).1;
+        let of = |check: &str| {
+            let checks = document["checks"].as_array().unwrap();
+            let found = checks.iter().find(|c| c["check"] == check);
+            found.map_or_else(String::new, |c| c["level"].as_str().unwrap().to_owned())
+        };
+        ([of("chain"), of("registered"), of("validators")].join(" "), document)
+    };
+    let (found, document) = levels(&[]);
+    assert_eq!(found, "ok fail ok", "{document}");
+    assert!(document.to_string().contains("ptn-cli subnet register --netuid 8"), "{document}");
+    assert_eq!(world.run(REGISTER_YES).code, 0);
+    assert_eq!(levels(&[]).0, "ok ok ok");
+    assert_eq!(levels(&["--delivery.mothership", &address(3)]).0, "ok ok fail");
+    assert!(!world.dir.path().join("mining").exists(), "looking left something");
+}
+
 /// `{a, b: [{c}]}` in the documentation: the names at its top.
 fn documented(command: &str) -> Vec<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/registering.md");

@@ -163,7 +163,9 @@ fn a_fresh_settings_file_changes_nothing_and_is_never_overwritten() {
 fn doctor_finds_what_is_missing_and_what_is_open() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
-    let said = run(dir.path(), &["doctor", "--json", "--axon.port", "0"]);
+    // Without a list the validators come from the chain: here from a port where nobody is.
+    let nobody = ["doctor", "--json", "--axon.port", "0", "--chain", "ws://127.0.0.1:1"];
+    let said = run(dir.path(), &nobody);
     assert_eq!(said.code, 1);
     let report = said.json();
     let level = |report: &serde_json::Value, check: &str| {
@@ -171,6 +173,7 @@ fn doctor_finds_what_is_missing_and_what_is_open() {
         list.iter().find(|c| c["check"] == check).map(|c| c["level"].clone()).unwrap_or_default()
     };
     assert_eq!(level(&report, "hotkey"), "fail");
+    assert_eq!(level(&report, "chain"), "fail", "{report}");
     let hotkeys = dir.path().join("w/default/hotkeys");
     std::fs::create_dir_all(&hotkeys).unwrap();
     let key = ptn_core::sign::Hotkey::generate();
