@@ -163,8 +163,14 @@ fn a_fresh_settings_file_changes_nothing_and_is_never_overwritten() {
 fn doctor_finds_what_is_missing_and_what_is_open() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
-    let said = run(dir.path(), &["doctor", "--json", "--axon.port", "0"]);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead_end = format!("ws://{free}");
+    let nobody = ["--axon.port", "0", "--subtensor.chain_endpoint", &dead_end];
+    let said = run(dir.path(), &[&["doctor", "--json"][..], &nobody].concat());
     assert_eq!(said.code, 1);
+    for part in [&dead_end, "saved list", "--validators FILE"] {
+        assert!(said.out.contains(part), "{part}: {said:?}");
+    }
     let report = said.json();
     let level = |report: &serde_json::Value, check: &str| {
         let list = report["checks"].as_array().unwrap().clone();

@@ -3,6 +3,7 @@
 //! Nothing is changed and nothing is sent: reading, connecting and looking only. A missing optional
 //! part is a note, not a failure. The single looks are in `checks`.
 
+mod chain;
 mod checks;
 
 use clap::{ArgMatches, Args};

@@ -91,7 +91,6 @@ fn miner_settings(settings: &Settings, found: &mut Findings) -> Option<MinerConf
     };
     // These have a look of their own.
     let elsewhere = |e: &ConfigError| match e {
-        ConfigError::Missing { flag, .. } => *flag == "validators",
         ConfigError::Value { key, .. } => ["rules.set", "axon.port", "server.listen"].contains(key),
         ConfigError::Rules(_) => true,
         _ => false,
@@ -326,7 +325,7 @@ fn hotkey(settings: &Settings, found: &mut Findings) {
 
 async fn validators(settings: &Settings, miner: Option<&MinerConfig>, found: &mut Findings) {
     let Some(path) = settings.get("validators.file").map(expand_home) else {
-        found.warn("validators", "no list of validators was named", "--validators FILE with one [[validator]] per validator; `ptn-cli listen` prints one to try");
+        super::chain::look(settings, found).await;
         return;
     };
     let list = match ptn_miner::validators::read(&path) {
