@@ -641,3 +641,49 @@ async fn runtimes_with_wrapped_numbers_are_served_the_same() {
     let overview = world.json(&["wallet", "overview"]).1;
     assert_eq!(overview["wallets"][0]["neurons"][0]["uid"], 3, "{overview}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_looks_at_nodes_genesis_registration_clock_and_addresses() {
+    let world = World::new().await;
+    let doctor = ["doctor", "--axon.port", "0"];
+    let find = |report: &Value, check: &str, level: &str| {
+        let list = report["checks"].as_array().unwrap().clone();
+        let of = |c: &&Value| c["check"] == check && c["level"] == level;
+        list.iter().find(of).map(|c| c["message"].as_str().unwrap().to_owned())
+    };
+    let (code, report) = world.json(&doctor);
+    assert_eq!(code, 1, "{report:#}");
+    let said = find(&report, "registered", "fail").unwrap();
+    assert!(said.contains(&address(201)) && said.contains("subnet 8 of local"), "{said}");
+    assert!(find(&report, "chain", "ok").unwrap().contains(&world.node.genesis()), "{report:#}");
+    let clock = |report: &Value, level| {
+        let list = report["checks"].as_array().unwrap().iter();
+        let mut words = list.filter(|c| c["check"] == "clock" && c["level"] == level);
+        words.any(|c| c["message"].as_str().unwrap().contains("block"))
+    };
+    assert!(clock(&report, "ok"), "{report:#}");
+
+    world.node.add(8, MockNeuron::new(&address(201), &address(200)));
+    let (code, report) = world.json(&doctor);
+    assert_eq!(code, 0, "{report:#}");
+    assert!(find(&report, "registered", "ok").unwrap().contains("uid 3"), "{report:#}");
+    assert!(find(&report, "validators", "ok").unwrap().starts_with("2 with a permit"));
+
+    // A clock that is behind is certain; one that is ahead may be a node that is behind.
+    world.node.set_clock_ahead(60_000);
+    assert!(clock(&world.json(&doctor).1, "fail"));
+    world.node.set_clock_ahead(-120_000);
+    assert!(clock(&world.json(&doctor).1, "warn"));
+    world.node.set_clock_ahead(0);
+
+    // One node of two is down: a warning. Another chain: a failure. Down with nothing saved, too.
+    let both = format!("ws://127.0.0.1:1,{}", world.node.url());
+    let (code, report) =
+        world.json(&[&doctor[..], &["--subtensor.chain_endpoint", &both]].concat());
+    assert_eq!(code, 0, "{report:#}");
+    assert!(find(&report, "chain", "warn").unwrap().contains("ws://127.0.0.1:1"), "{report:#}");
+    let (code, report) = world.json(&[&doctor[..], &["--subtensor.network", "finney"]].concat());
+    assert_eq!(code, 1, "{report:#}");
+    assert!(find(&report, "chain", "fail").unwrap().contains("another chain"), "{report:#}");
+    assert!(find(&report, "saved list", "fail").is_some(), "{report:#}");
+}

@@ -15,7 +15,6 @@ mod validate;
 pub use builder::SignalBuilder;
 pub use error::{SignalError, SignalErrorCode};
 pub use number::Number;
-#[cfg(feature = "paper")]
 use sha2::{Digest, Sha256};
 pub use uuid::OrderUuid;
 

@@ -97,9 +97,13 @@ impl Home {
     /// Makes another hotkey in the wallet; returns its address.
     pub fn add_hotkey(&self, name: &str) -> String {
         let key = Hotkey::generate();
-        let path = self.path("wallets/miner/hotkeys").join(name);
-        write_private(&path, &key.to_keyfile_json());
+        self.write_hotkey(name, &key.to_keyfile_json());
         key.address().to_owned()
+    }
+
+    /// Writes a hotkey file, for the owner only.
+    pub fn write_hotkey(&self, name: &str, text: &str) {
+        write_private(&self.path("wallets/miner/hotkeys").join(name), text);
     }
 
     /// Starts a server on any port.

@@ -204,7 +204,7 @@ async fn mistakes_in_the_settings_say_what_where_and_what_to_do() {
         (&["--rules", "1999"], &["2024, 2025, 2026"]),
         (&["--wallet.hotkey", "torn"], &["wallets/miner/hotkeys/torn", "--wallet.hotkey"]),
     ] {
-        std::fs::write(home.path("wallets/miner/hotkeys/torn"), "{").unwrap();
+        home.write_hotkey("torn", "{");
         let (status, said) = home.miner(MINER, flags).end().await;
         assert_eq!(status.code(), Some(2), "{said}");
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");

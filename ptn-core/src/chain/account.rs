@@ -12,6 +12,7 @@ use crate::sign::ss58;
 
 pub(super) const ACCOUNT: StorageShape =
     StorageShape { pallet: "System", entry: "Account", keys: 1 };
+pub(super) const NOW: StorageShape = StorageShape { pallet: "Timestamp", entry: "Now", keys: 0 };
 pub(super) const UIDS: StorageShape = StorageShape::subtensor("Uids", 2);
 const BURN: StorageShape = StorageShape::subtensor("Burn", 1);
 const LOCK_SHARE: StorageShape = StorageShape::subtensor("CollateralLockShare", 1);

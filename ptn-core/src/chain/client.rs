@@ -23,7 +23,7 @@ use super::metagraph::{self, Metagraph};
 use super::network::{Network, check_endpoint, hash_text, is_exposed, parse_hash, shown};
 use super::units::Rao;
 use crate::sign::ss58;
-use crate::store::now_ms;
+use crate::store::{UnixMs, now_ms};
 
 /// Which nodes to ask, and how patiently.
 #[derive(Debug, Clone)]
@@ -206,6 +206,23 @@ impl ChainClient {
     /// When no node answers usably.
     pub async fn block(&self) -> Result<u64, ChainError> {
         self.read(async |at: At| Ok(at.number)).await
+    }
+
+    /// The newest block, which may still be undone, and its own time (its author's clock); no time
+    /// where the runtime keeps none.
+    ///
+    /// # Errors
+    /// When no node answers usably.
+    pub async fn newest_block(&self) -> Result<(u64, Option<UnixMs>), ChainError> {
+        self.run(async |link: Arc<Link>| {
+            let at = link.at_best().await?;
+            if account::NOW.missing(at.runtime.metadata()).is_some() {
+                return Ok((at.number, None));
+            }
+            let time = at.storage::<_, u64>(account::NOW, (), "reading a block's time").await?;
+            Ok((at.number, time.and_then(|ms| UnixMs::try_from(ms).ok())))
+        })
+        .await
     }
 
     /// Every member of a subnet, at the last final block.

@@ -18,6 +18,7 @@ use super::cache::MetagraphCache;
 use super::client::ChainClient;
 use super::error::ChainError;
 use super::metagraph::{Metagraph, Neuron};
+use super::network::shown;
 use crate::directory::{Snapshot, Validator, ValidatorDirectory, Wire};
 use crate::record::Progress;
 use crate::store::{StoreChange, StoreEvent, now_ms};
@@ -139,7 +140,7 @@ impl ChainDirectory {
             Some(_) => match tokio::time::timeout(self.options.patience, self.refresh()).await {
                 Ok(read) => read,
                 Err(_) => Err(ChainError::Timeout {
-                    endpoint: self.client.options().endpoints.join(", "),
+                    endpoint: self.endpoints(),
                     what: "with a metagraph".to_owned(),
                     after: self.options.patience,
                 }),
@@ -235,6 +236,11 @@ impl ChainDirectory {
                 self.failed(e);
             }
         }
+    }
+
+    fn endpoints(&self) -> String {
+        let endpoints = self.client.options().endpoints.iter();
+        endpoints.map(|url| shown(url)).collect::<Vec<_>>().join(", ")
     }
 
     fn failed(&self, error: ChainError) {

@@ -209,6 +209,8 @@ impl MockBuilder {
             owners.insert(neuron.hotkey, neuron.coldkey);
         }
         let state = State {
+            time: 0,
+            clock_ahead: 0,
             spec: self.runtime.spec()?,
             accounts: self.accounts,
             owners,
@@ -380,6 +382,11 @@ impl MockNode {
     pub fn set_balance(&self, address: &str, free: Rao) {
         let who = key(address);
         self.change_state(|state| state.accounts.entry(who).or_default().free = free.0);
+    }
+
+    /// The clock of the node is this many milliseconds ahead of ours.
+    pub fn set_clock_ahead(&self, ms: i64) {
+        self.change_state(|state| state.clock_ahead = ms);
     }
 
     /// Whether columns of the metagraph have other numbers than their places in the struct.

@@ -155,6 +155,8 @@ impl Chain {
     pub(super) fn advance(&mut self) {
         let number = self.best().header.number + 1;
         let mut state = self.next.clone();
+        state.time =
+            u64::try_from(crate::store::now_ms().saturating_add(state.clock_ahead)).unwrap_or(0);
         for subnet in state.subnets.values_mut() {
             subnet.this_block = 0;
         }

@@ -185,7 +185,12 @@ pub(super) fn metadata<S: Spelling>(lacking: &[String], demanding: bool) -> Vec<
         Some(16 + 3 * 8 + 16),
     );
     let events = plain("Events", meta_type::<Vec<EventRecord<S>>>());
+    let now = plain("Now", meta_type::<u64>());
     let mut pallets = vec![
+        PalletMetadata {
+            calls: None,
+            ..pallet("Timestamp", 2, vec![now], meta_type::<SystemCall>(), None, None)
+        },
         pallet(
             "System",
             0,

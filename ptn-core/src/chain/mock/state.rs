@@ -176,6 +176,10 @@ impl MockSubnet {
 /// Everything at one block.
 #[derive(Debug, Clone)]
 pub(super) struct State {
+    /// When the block was made, in milliseconds since 1970.
+    pub(super) time: u64,
+    /// How far the clock of the node is ahead, in milliseconds.
+    pub(super) clock_ahead: i64,
     pub(super) spec: Arc<Spec>,
     pub(super) accounts: BTreeMap<Key, Account>,
     pub(super) owners: BTreeMap<Key, Key>,
@@ -235,6 +239,9 @@ impl State {
         let short = |at: usize| {
             keys.get(at).and_then(|bytes| <[u8; 2]>::try_from(*bytes).ok()).map(u16::from_le_bytes)
         };
+        if entry == "Now" {
+            return Some(self.time.into());
+        }
         if entry == "Account" {
             let account = self.accounts.get(&account(0)?)?;
             let data = Value::of([
