@@ -113,8 +113,8 @@ pub trait ValidatorDirectory: Send + Sync + 'static {
     fn watch(&self) -> watch::Receiver<Snapshot>;
 }
 
-/// A list given by hand: from a file, or in a test.
-#[derive(Debug)]
+/// A list given by hand: from a file, or in a test. The default is not known until it is replaced.
+#[derive(Debug, Default)]
 pub struct StaticDirectory(watch::Sender<Snapshot>);
 
 impl StaticDirectory {

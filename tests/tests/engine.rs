@@ -602,6 +602,64 @@ async fn a_cancelled_signal_is_not_sent_where_it_was_not_sent_yet() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_decided_while_the_list_is_not_known() {
+    let unreachable = || {
+        let rows = script(&[("v1", &[Answer::Unreachable])]);
+        ScriptedTransport::new(rows, true)
+    };
+    let first = Bench::new(Era::Y2026, vec![validator("v1", 0.9)], unreachable(), |_| {});
+    first.send("begun", "BTCUSDC").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    first.engine.shutdown(Duration::ZERO).await;
+    first.store.release_claims();
+
+    // The next run knows its validators only later: what is begun and what is new waits.
+    let mut policy = DeliveryPolicy::preset(&first.rules, Some("v1"));
+    policy.pacing = None;
+    let (directory, transport) = (Arc::new(StaticDirectory::default()), Arc::new(unreachable()));
+    let engine = Engine::builder()
+        .store(Arc::clone(&first.store) as _)
+        .directory(Arc::clone(&directory) as _)
+        .transport(Arc::clone(&transport) as _)
+        .policy(policy)
+        .clock(paused_clock())
+        .start()
+        .unwrap();
+    let new = engine.submit(&first.signal("new", "ETHUSDC", "LONG")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(first.store.pending().await.unwrap().count, 2);
+    assert!(engine.health().is_empty(), "{:?}", engine.health());
+    directory.replace(vec![validator("v1", 0.9)]);
+    assert_eq!(new.finished().await.unwrap().state, SignalState::Processed);
+    let id = OrderUuid::parse("begun").unwrap();
+    let begun = || first.store.get(&id);
+    while begun().await.unwrap().unwrap().state == SignalState::Pending {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(begun().await.unwrap().unwrap().state, SignalState::Processed);
+
+    // Known, and nobody: that is an answer.
+    directory.replace(Vec::new());
+    let nobody = engine.submit(&first.signal("nobody", "BTCUSDC", "LONG")).await.unwrap();
+    let stored = nobody.finished().await.unwrap();
+    assert_eq!(stored.state, SignalState::Failed, "{stored:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_most_trusted_is_the_mothership_where_nobody_is_named() {
+    let bench = Bench::new(
+        Era::Y2026,
+        vec![validator("v1", 0.8), validator("v2", 0.9), validator("v3", 0.1)],
+        ScriptedTransport::new(script(&[]), true),
+        |p| p.select = Select::MostTrusted,
+    );
+    let stored = bench.send("a", "BTCUSDC").await.finished().await.unwrap();
+    let required = |hotkey: &str| stored.validators.get(hotkey).map(|r| r.required);
+    assert_eq!((required("v1"), required("v2")), (Some(false), Some(true)));
+    assert_eq!(required("v3"), None, "too little trust for a copy");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_validator_that_moves_is_followed_and_one_that_leaves_is_ended() {
     let bench = Bench::new(
         Era::Y2026,

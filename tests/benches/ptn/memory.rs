@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ptn_core::chain::mock::{MockNeuron, MockNode, MockRuntime};
+use ptn_core::sign::Hotkey;
 use ptn_tests::process::Home;
 
 use crate::limits::Limits;
@@ -11,11 +13,28 @@ use crate::stats::rss_mib;
 use crate::table::{Against, Goal, Measure, Table};
 use crate::{MINER, SERVER, block_on};
 
+const NEURONS: usize = 256;
 const QUEUED: usize = 10_000;
 const IDLE_MIB: f64 = 30.0;
 const QUEUED_MIB: f64 = 60.0;
 /// Until everything that is done at the start is done.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// A full subnet, by the metadata of a real runtime where `PTN_CHAIN_METADATA` names some.
+async fn subnet(miner: &str) -> MockNode {
+    let coldkey = Hotkey::generate();
+    let mut builder = MockNode::builder().neuron(8, MockNeuron::new(miner, coldkey.address()));
+    if let Some(folder) = std::env::var_os("PTN_CHAIN_METADATA") {
+        let file = std::path::Path::new(&folder).join("finney-spec393.scale");
+        builder = builder.runtime(MockRuntime::real(393, std::fs::read(file).unwrap()));
+    }
+    for _ in 1..NEURONS {
+        let (key, axon) = (Hotkey::generate(), ([127, 0, 0, 1], 1).into());
+        let neuron = MockNeuron::validator(key.address(), coldkey.address(), axon, 65_535);
+        builder = builder.neuron(8, neuron);
+    }
+    builder.start().await.unwrap()
+}
 
 pub(crate) fn run(_: &Limits, table: &mut Table) {
     block_on(async {
@@ -44,5 +63,17 @@ pub(crate) fn run(_: &Limits, table: &mut Table) {
             row("ptn-miner with server", rss_mib(one.pid()), Goal::AtMost(most));
             one.kill().await;
         }
+        let home = Home::new(&[]);
+        let node = subnet(&home.hotkey).await;
+        let mut miner = home.chain_miner(MINER, &node.url(), &[]);
+        miner.line(|line| line["message"] == "delivering").await;
+        miner.ignore_log();
+        tokio::time::sleep(SETTLE).await;
+        table.row(
+            format!("ptn-miner, idle, {NEURONS} neurons from the chain"),
+            Measure(rss_mib(miner.pid()), "MiB"),
+            Against::Nothing,
+            Goal::AtMost(IDLE_MIB),
+        );
     });
 }
