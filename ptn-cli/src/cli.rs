@@ -15,7 +15,7 @@ use crate::commands::doctor::DoctorArgs;
 use crate::commands::listen::ListenArgs;
 use crate::commands::send::SendArgs;
 use crate::commands::trigger::TriggerArgs;
-use crate::commands::{config, root, signals, subnet, wallet};
+use crate::commands::{config, paper, root, signals, subnet, wallet};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -58,6 +58,7 @@ pub fn command() -> Command {
         .subcommand(wallet::command(settings))
         .subcommand(subnet::command(settings))
         .subcommand(root::command(settings))
+        .subcommand(paper::command())
         .subcommand(listen())
         .subcommand(doctor())
         .subcommand(config::command(settings))

@@ -7,6 +7,7 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod listen;
+pub mod paper;
 pub mod root;
 pub mod send;
 pub mod signals;

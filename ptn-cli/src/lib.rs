@@ -59,6 +59,7 @@ fn dispatch(matches: &ArgMatches, out: &mut Output) -> Outcome {
         "wallet" => commands::wallet::run(matches, out),
         "subnet" => commands::subnet::run(matches, out),
         "root" => commands::root::run(matches, out),
+        "paper" => commands::paper::run(matches, out),
         "listen" => commands::listen::run(matches, out),
         "signals" => commands::signals::run(matches, out),
         "doctor" => commands::doctor::run(matches, out),

@@ -1,0 +1,176 @@
+//! The field of either rule set behind one face: accounts in, eliminations, distances, weights out.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+
+use crate::paper::account::Account;
+use crate::paper::drawdown::AccountKind;
+use crate::paper::elimination::Elimination;
+use crate::paper::field_2024::{Event2024, Field2024};
+use crate::paper::field_2026::{Event2026, Field2026};
+use crate::paper::ledger::{Ledger2026, LedgerError};
+use crate::paper::score_rules::{ScoreRules2024, ScoreRules2026};
+use crate::paper::weights::{Bucket, Weights};
+use crate::rules::{Era, RulesError};
+use crate::store::UnixMs;
+
+/// How much of an account the field has seen.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    closed: usize,
+    realised: f64,
+    fees: f64,
+}
+
+#[derive(Debug)]
+enum Field {
+    Y2024(Field2024),
+    Y2026(Field2026),
+}
+
+#[derive(Debug)]
+pub(super) struct Judge {
+    field: Field,
+    seen: BTreeMap<String, Seen>,
+}
+
+impl Judge {
+    pub(super) fn new(era: Era, start_ms: UnixMs) -> Result<Self, RulesError> {
+        let field = match era {
+            Era::Y2024 => Field::Y2024(Field2024::new(ScoreRules2024::built_in()?, start_ms)),
+            _ => Field::Y2026(Field2026::new(ScoreRules2026::built_in()?, start_ms)),
+        };
+        Ok(Self { field, seen: BTreeMap::new() })
+    }
+
+    /// Lets a miner take part: in 2026 as a hotkey of its own that has passed its challenge.
+    pub(super) fn register(&mut self, hotkey: &str, at_ms: UnixMs) {
+        match &mut self.field {
+            Field::Y2024(field) => field.register(hotkey),
+            Field::Y2026(field) => {
+                let (kind, stage) = (AccountKind::Regular, Bucket::MainComp);
+                field.register(hotkey, Ledger2026::new(kind, "all_markets", stage, true, at_ms));
+            }
+        }
+        self.seen.insert(hotkey.to_owned(), Seen::default());
+    }
+
+    pub(super) fn advance(&mut self, now_ms: UnixMs) -> Vec<Elimination> {
+        match &mut self.field {
+            Field::Y2024(field) => field.advance(now_ms),
+            Field::Y2026(field) => field.advance(now_ms),
+        }
+    }
+
+    /// The checks from one time up to another, which is not included, at which a distance can be
+    /// a new one when nothing else happens in between.
+    pub(super) fn checks(&self, from_ms: UnixMs, until_ms: UnixMs) -> Vec<UnixMs> {
+        let on_grid = |at_ms: UnixMs, every_ms: UnixMs| {
+            let every_ms = every_ms.max(1);
+            at_ms + (every_ms - at_ms.rem_euclid(every_ms)) % every_ms
+        };
+        let mut checks = match &self.field {
+            Field::Y2024(field) => {
+                let rules = &field.rules().drawdown;
+                let first = on_grid(from_ms, rules.check_interval_ms);
+                let window = rules.daily.window.next_start_ms(first);
+                vec![first, on_grid(window, rules.check_interval_ms)]
+            }
+            Field::Y2026(field) => {
+                let every_ms = field.rules().drawdown.refresh_ms.max(1);
+                let last = (until_ms - 1) - (until_ms - 1).rem_euclid(every_ms);
+                vec![on_grid(from_ms, every_ms), last]
+            }
+        };
+        checks.retain(|at_ms| (from_ms..until_ms).contains(at_ms));
+        checks.dedup();
+        checks
+    }
+
+    /// Percent points of loss that are left before the limits in force at a check.
+    pub(super) fn points_left(&self, hotkey: &str, at_ms: UnixMs) -> Option<f64> {
+        match &self.field {
+            Field::Y2024(field) => {
+                let check = field.check(hotkey, at_ms)?;
+                let rules = &field.rules().drawdown;
+                let daily =
+                    rules.daily.window.contains(at_ms).then_some(check.dd - rules.daily.floor);
+                let left = check.distance(rules);
+                Some(daily.map_or(left, |daily| daily.min(left)) * 100.0)
+            }
+            Field::Y2026(field) => Some(field.check(hotkey)?.distance_pct),
+        }
+    }
+
+    /// Whether breaking a limit at this time puts a hotkey out.
+    pub(super) fn enforced(&self, at_ms: UnixMs) -> bool {
+        match &self.field {
+            Field::Y2024(_) => true,
+            Field::Y2026(field) => field.rules().drawdown.enforced(AccountKind::Regular, at_ms),
+        }
+    }
+
+    /// Notes that the miner sent an order that was taken.
+    pub(super) fn order(&mut self, at_ms: UnixMs, hotkey: &str) -> Result<(), LedgerError> {
+        match &mut self.field {
+            Field::Y2024(_) => Ok(()),
+            Field::Y2026(field) => field.apply(at_ms, hotkey, Event2026::Order),
+        }
+    }
+
+    /// Takes what is new in an account.
+    pub(super) fn feed(&mut self, at_ms: UnixMs, account: &Account) -> Result<(), LedgerError> {
+        let hotkey = account.hotkey();
+        let seen = self.seen.entry(hotkey.to_owned()).or_default();
+        match (&mut self.field, account) {
+            (Field::Y2024(field), Account::Y2024(account)) => {
+                for position in account.closed().iter().skip(seen.closed) {
+                    let (opened_ms, return_at_close) = (position.open_ms, position.return_at_close);
+                    field.apply(at_ms, hotkey, Event2024::Closed { opened_ms, return_at_close })?;
+                }
+                seen.closed = account.closed().len();
+                let open = account.open().map(|position| position.return_at_close).collect();
+                field.apply(at_ms, hotkey, Event2024::Open(open))
+            }
+            (Field::Y2026(field), Account::Y2026(account)) => {
+                let (realised, fees) = (account.realized_pnl(), account.fees_paid());
+                if realised != seen.realised || fees != seen.fees {
+                    let event = Event2026::Booked {
+                        realised: usd(realised - seen.realised),
+                        fee: usd(fees - seen.fees),
+                    };
+                    field.apply(at_ms, hotkey, event)?;
+                    (seen.realised, seen.fees) = (realised, fees);
+                }
+                let event = Event2026::Mark {
+                    account_size: usd(account.settings.account_size),
+                    balance: usd(account.balance()),
+                    unrealised: usd(account.unrealized_pnl()),
+                };
+                field.apply(at_ms, hotkey, event)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn is_out(&self, hotkey: &str) -> bool {
+        let list = match &self.field {
+            Field::Y2024(field) => field.eliminations(),
+            Field::Y2026(field) => field.eliminations(),
+        };
+        list.get(hotkey).is_some()
+    }
+
+    pub(super) fn weights(&self, now_ms: UnixMs) -> Weights {
+        match &self.field {
+            Field::Y2024(field) => field.weights(now_ms),
+            Field::Y2026(field) => field.weights(now_ms),
+        }
+    }
+}
+
+/// An amount for the ledger; what no decimal holds is refused there as too large.
+fn usd(amount: f64) -> Decimal {
+    Decimal::try_from(amount).unwrap_or(if amount < 0.0 { Decimal::MIN } else { Decimal::MAX })
+}
