@@ -95,7 +95,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
 }
 
 fn unreadable(path: &Path, e: &io::Error) -> Failure {
-    Failure { exit: process::USAGE, ..Failure::io("cannot read", &path.display().to_string(), e) }
+    Failure::new(process::USAGE, "io", format!("cannot read {}: {e}", path.display()))
 }
 
 fn read_signals(path: &Path) -> Result<Vec<TimedSignal>, Failure> {
@@ -144,8 +144,9 @@ fn read_folder(path: &Path) -> Result<Vec<TimedSignal>, Failure> {
 }
 
 fn bad_record(place: &str, e: &RecordError) -> Failure {
-    let failure = Failure::new(process::USAGE, e.code(), format!("{place}, {e}"));
-    Failure { field: Some(e.field.to_owned()), ..failure }
+    let mut failure = Failure::new(process::USAGE, e.code(), format!("{place}, {e}"));
+    failure.field = Some(e.field.to_owned());
+    failure
 }
 
 /// Whole or not at all; readable by the owner only, because it shows how the firm trades.

@@ -16,7 +16,7 @@ use crate::rules::{Era, RulesError};
 use crate::store::UnixMs;
 
 /// How much of an account the field has seen.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Seen {
     closed: usize,
     realised: f64,
@@ -25,8 +25,8 @@ struct Seen {
 
 #[derive(Debug)]
 enum Field {
-    Y2024(Field2024),
-    Y2026(Field2026),
+    Y2024(Box<Field2024>),
+    Y2026(Box<Field2026>),
 }
 
 #[derive(Debug)]
@@ -38,8 +38,11 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(era: Era, start_ms: UnixMs) -> Result<Self, RulesError> {
         let field = match era {
-            Era::Y2024 => Field::Y2024(Field2024::new(ScoreRules2024::built_in()?, start_ms)),
-            _ => Field::Y2026(Field2026::new(ScoreRules2026::built_in()?, start_ms)),
+            Era::Y2024 => {
+                let rules = ScoreRules2024::built_in()?;
+                Field::Y2024(Box::new(Field2024::new(rules, start_ms)))
+            }
+            _ => Field::Y2026(Box::new(Field2026::new(ScoreRules2026::built_in()?, start_ms))),
         };
         Ok(Self { field, seen: BTreeMap::new() })
     }
@@ -135,13 +138,14 @@ impl Judge {
             }
             (Field::Y2026(field), Account::Y2026(account)) => {
                 let (realised, fees) = (account.realized_pnl(), account.fees_paid());
-                if realised != seen.realised || fees != seen.fees {
+                let now = Seen { realised, fees, ..*seen };
+                if now != *seen {
                     let event = Event2026::Booked {
                         realised: usd(realised - seen.realised),
                         fee: usd(fees - seen.fees),
                     };
                     field.apply(at_ms, hotkey, event)?;
-                    (seen.realised, seen.fees) = (realised, fees);
+                    *seen = now;
                 }
                 let event = Event2026::Mark {
                     account_size: usd(account.settings.account_size),
