@@ -67,11 +67,21 @@ impl Table {
             let heads: Vec<String> = self.columns.iter().map(|c| c.head.to_owned()).collect();
             lines.push(out.paint(Style::Dim, line(band, &heads)));
             for (style, cells) in &self.rows {
+                // A row of sums says nothing where it has none.
+                let mut others = band.iter().filter(|place| !self.is_key(place.at));
+                let empty = |place: &Place| cells.get(place.at).is_none_or(String::is_empty);
+                if style.is_some() && others.all(empty) {
+                    continue;
+                }
                 let text = line(band, cells);
                 lines.push(style.map_or_else(|| text.clone(), |style| out.paint(style, &text)));
             }
         }
         lines
+    }
+
+    fn is_key(&self, at: usize) -> bool {
+        self.columns.get(at).is_some_and(|column| column.key)
     }
 
     /// The columns of each band: place, width, right-aligned.

@@ -193,6 +193,30 @@ async fn a_subnet_that_does_not_exist_is_named() {
 }
 
 #[tokio::test]
+async fn whole_wallets_are_read_at_one_block() {
+    for runtime in [MockRuntime::plain(393), MockRuntime::newtypes(431)] {
+        let more = MockNeuron::new(&address(2), &address(102));
+        let node = builder().runtime(runtime).neuron(116, more).start().await.unwrap();
+        let chain = client(&node);
+        let all = [coldkey().hotkey().to_owned(), address(50)];
+        let balances = chain.balances(&all).await.unwrap();
+        assert_eq!((balances[0].free, balances[1].free), (Rao(10 * TAO), Rao(0)));
+        let hotkeys = [address(1), address(2), address(50)];
+        let subnets: Vec<u16> = chain.subnets_of(&hotkeys).await.unwrap().into_iter().collect();
+        assert_eq!(subnets, [NETUID, 116]);
+        assert!(chain.subnets_of::<&str>(&[]).await.unwrap().is_empty());
+        let error = chain.balances(&["5Nonsense"]).await.unwrap_err();
+        assert_eq!(error.code(), "chain_bad_address");
+        node.shutdown().await;
+    }
+    let without = MockRuntime::plain(500).lacking("IsNetworkMember");
+    let node = builder().runtime(without).start().await.unwrap();
+    let error = client(&node).subnets_of(&[address(1)]).await.unwrap_err();
+    assert!(error.to_string().contains("IsNetworkMember"), "{error}");
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn commit_reveal_is_seen() {
     let node =
         builder().subnet(NETUID, |subnet| subnet.commit_reveal = true).start().await.unwrap();

@@ -43,6 +43,8 @@ async fn real_metadata_gives_metagraph_balance_and_terms() {
         assert_eq!(metagraph.traffic.requests, 5, "{version}");
         assert_eq!(chain.balance(coldkey().hotkey()).await.unwrap().free, Rao(10 * TAO));
         assert_eq!(chain.uid_of(NETUID, &address(2)).await.unwrap(), Some(1));
+        let subnets = chain.subnets_of(&[address(2)]).await.unwrap();
+        assert_eq!(subnets.into_iter().collect::<Vec<_>>(), [NETUID], "{version}");
         let terms = chain.registration_terms(NETUID).await.unwrap();
         assert_eq!((terms.price, terms.locked), (Rao(TAO), Rao(0)), "{version}");
         assert!(!terms.limit_available, "register_limit came later");
