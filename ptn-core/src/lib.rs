@@ -9,6 +9,7 @@ pub mod deliver;
 pub mod directory;
 pub mod error;
 pub mod json;
+pub mod market_hours;
 #[cfg(feature = "ops")]
 #[doc(hidden)]
 pub mod ops;

@@ -169,11 +169,11 @@ pub struct Rules {
     pub mothership_testnet: Option<String>,
 }
 
-const RULES_2024: &str = include_str!("../data/rules_2024.json");
+pub(crate) const RULES_2024: &str = include_str!("../data/rules_2024.json");
 const RULES_2025: &str = include_str!("../data/rules_2025.json");
-const RULES_2026: &str = include_str!("../data/rules_2026.json");
-const PAIRS_2024: &str = include_str!("../data/trade_pairs_2024.json");
-const PAIRS_2026: &str = include_str!("../data/trade_pairs.json");
+pub(crate) const RULES_2026: &str = include_str!("../data/rules_2026.json");
+pub(crate) const PAIRS_2024: &str = include_str!("../data/trade_pairs_2024.json");
+pub(crate) const PAIRS_2026: &str = include_str!("../data/trade_pairs.json");
 const DELIVERY: &str = include_str!("../data/delivery.json");
 
 impl Rules {

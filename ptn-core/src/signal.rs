@@ -15,9 +15,8 @@ mod validate;
 pub use builder::SignalBuilder;
 pub use error::{SignalError, SignalErrorCode};
 pub use number::Number;
-pub use uuid::OrderUuid;
-
 use sha2::{Digest, Sha256};
+pub use uuid::OrderUuid;
 
 use crate::json::{Json, Object, quote};
 use crate::order::{ExecutionType, OrderType, StopCondition};

@@ -46,7 +46,15 @@ pub fn open_blocking(
     path: &Path,
     password: impl FnOnce(&'static str) -> Result<Password, WalletError>,
 ) -> Result<Key, WalletError> {
-    let bytes = files::read_secret(path)?;
+    open_file(path, files::Readable::Refuse, password)
+}
+
+fn open_file(
+    path: &Path,
+    readable: files::Readable,
+    password: impl FnOnce(&'static str) -> Result<Password, WalletError>,
+) -> Result<Key, WalletError> {
+    let bytes = files::read_secret(path, readable)?;
     let in_file = |source| WalletError::File { path: path.to_owned(), source };
     match keyfile::encryption(&bytes) {
         None => keyfile::open(&bytes, None).map_err(in_file),
@@ -62,13 +70,21 @@ pub async fn open(
     path: impl Into<PathBuf>,
     password: impl FnOnce(&'static str) -> Result<Password, WalletError> + Send + 'static,
 ) -> Result<Key, WalletError> {
-    let path = path.into();
+    open_aside(path.into(), files::Readable::Refuse, password).await
+}
+
+async fn open_aside(
+    path: PathBuf,
+    readable: files::Readable,
+    password: impl FnOnce(&'static str) -> Result<Password, WalletError> + Send + 'static,
+) -> Result<Key, WalletError> {
     let place = path.clone();
-    let opened = tokio::task::spawn_blocking(move || open_blocking(&path, password)).await;
+    let opened = tokio::task::spawn_blocking(move || open_file(&path, readable, password)).await;
     opened.unwrap_or_else(|e| Err(WalletError::io("open", &place)(std::io::Error::other(e))))
 }
 
-/// Opens a hotkey, encrypted or not, for signing.
+/// Opens a hotkey, encrypted or not, for signing. A plain file that others can read is opened with a
+/// warning in the log; one that others can change is refused.
 ///
 /// # Errors
 /// As [`open_blocking`].
@@ -76,5 +92,5 @@ pub async fn open_hotkey(
     path: impl Into<PathBuf>,
     password: impl FnOnce(&'static str) -> Result<Password, WalletError> + Send + 'static,
 ) -> Result<Hotkey, WalletError> {
-    Ok(open(path, password).await?.into_hotkey())
+    Ok(open_aside(path.into(), files::Readable::Warn, password).await?.into_hotkey())
 }

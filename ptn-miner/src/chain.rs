@@ -92,13 +92,21 @@ impl Chain {
         hotkey: &str,
     ) -> Self {
         let saved = directory.cache.as_ref().map(|cache| cache.path().display().to_string());
+        let (wallet, network) = (&config.wallet, config.network);
+        let register = format!(
+            "ptn-cli subnet register --netuid {} --subtensor.network {network} --wallet.name {} \
+             --wallet.hotkey {}",
+            config.netuid,
+            wallet.wallet(),
+            wallet.hotkey_name(),
+        );
         Self {
             directory: Arc::new(ChainDirectory::new(ChainClient::new(chain), directory)),
             hotkey: hotkey.to_owned(),
-            network: config.network.to_string(),
+            network: network.to_string(),
             netuid: config.netuid,
             saved: saved.unwrap_or_default(),
-            register: config.registering(),
+            register,
             gauges: Gauges::default(),
         }
     }

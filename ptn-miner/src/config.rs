@@ -59,18 +59,6 @@ impl MinerConfig {
         if self.network.is_public() { AddressPolicy::Public } else { AddressPolicy::AllowPrivate }
     }
 
-    /// The command that registers the hotkey.
-    pub fn registering(&self) -> String {
-        format!(
-            "ptn-cli subnet register --netuid {} --subtensor.network {} --wallet.name {} \
-             --wallet.hotkey {}",
-            self.netuid,
-            self.network,
-            self.wallet.wallet(),
-            self.wallet.hotkey_name(),
-        )
-    }
-
     /// Reads and checks the settings.
     ///
     /// # Errors

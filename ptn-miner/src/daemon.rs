@@ -114,7 +114,14 @@ pub async fn run(
     };
     let options = FsOptions::new(Arc::clone(&config.rules));
     let store = Arc::new(FsStore::open_owner(&config.data_dir, options)?);
-    let _in_use = lock_hotkey(&config, hotkey.hotkey())?;
+    let _in_use = match lock_hotkey(&config, hotkey.hotkey()) {
+        // Validators of one's own, listed by hand, have no budget that two miners could fight over.
+        Err(e) if config.network == Network::Local && list.is_some() => {
+            tracing::warn!("{e}");
+            None
+        }
+        lock => Some(lock?),
+    };
     let nonces = config.data_dir.join(".ptn/nonce");
     if let Err(error) = nonce::keep(&nonces) {
         tracing::warn!(file = %nonces.display(), %error, "the last nonce cannot be kept for the next run");

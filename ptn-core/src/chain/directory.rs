@@ -340,6 +340,7 @@ pub fn smells_of_a_move(event: &StoreEvent) -> bool {
         "connect"
             | "connect_timeout"
             | "wrong_validator"
+            | "wrong_receiver"
             | "wrong_wire"
             | "bad_request"
             | "not_verified"

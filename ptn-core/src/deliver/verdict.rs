@@ -90,6 +90,7 @@ const TEXTS: &[(&str, Class, &str)] = &[
     ("bracket order", Class::F, "bracket_invalid"),
     ("BRACKET orders must have", Class::F, "bracket_invalid"),
     ("LIMIT orders must have a valid", Class::F, "missing_price"),
+    ("FLAT order is not supported", Class::F, "flat_not_allowed"),
     ("No unfilled limit orders found", Class::F, "order_not_found"),
     ("Cannot edit order", Class::F, "order_not_found"),
     ("No bracket edits to process", Class::F, "bracket_invalid"),
@@ -123,6 +124,7 @@ pub fn codes() -> impl Iterator<Item = &'static str> {
         "bad_answer",
         "answer_too_large",
         "wrong_validator",
+        "wrong_receiver",
         "wrong_order",
         "panicked",
         "signing",
@@ -194,6 +196,11 @@ fn refusal(reply: &ValidatorReply) -> Judged {
                 _ => said,
             };
             judged(Verdict::FinalOrder, "not_verified", hint)
+        }
+        // Somebody else answers at the validator's address: it moved, and the next attempt goes to
+        // where the list has it by then.
+        403 if reply.error_message.contains("WrongReceiver") => {
+            judged(Verdict::Transient, "wrong_receiver", said)
         }
         403 => judged(Verdict::FinalHotkey, "blacklisted", said),
         400 | 404 | 405 | 413 | 415 | 422 => judged(Verdict::FinalOrder, "bad_request", said),
@@ -443,6 +450,13 @@ mod tests {
             assert_eq!(of(status), Verdict::FinalOrder, "{status}");
         }
         assert_eq!(of(403), Verdict::FinalHotkey);
+        let moved = ValidatorReply {
+            status: 403,
+            error_message: "WrongReceiver".to_owned(),
+            ..ValidatorReply::default()
+        };
+        let judged = judge(&Ok(moved));
+        assert_eq!((judged.verdict, judged.code), (Verdict::Transient, "wrong_receiver"));
         for status in [301, 307, 408, 429, 500, 502, 503] {
             assert_eq!(of(status), Verdict::MaybeSent, "{status}");
         }

@@ -11,6 +11,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::python_float;
 use crate::paper::score_rules::EliminationRules2024;
 use crate::rules::Era;
 
@@ -88,19 +89,6 @@ impl fmt::Display for Elimination {
             self.reason
         )
     }
-}
-
-/// A double as Python prints it. Both languages print the shortest digits that read back; Python
-/// goes over to exponents below 0.0001 and writes them with two digits.
-fn python_float(value: f64) -> String {
-    if value != 0.0 && value.abs() < 1e-4 {
-        let text = format!("{value:e}");
-        return match text.split_once("e-") {
-            Some((digits, exponent)) if exponent.len() < 2 => format!("{digits}e-0{exponent}"),
-            _ => text,
-        };
-    }
-    format!("{value:?}")
 }
 
 /// All who are out.

@@ -143,15 +143,32 @@ pub fn read_public(path: &Path) -> Result<String, WalletError> {
     keyfile::address(&bytes).map_err(|source| WalletError::File { path: path.to_owned(), source })
 }
 
+/// What is done about a plain key file that others can only read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readable {
+    /// It is refused.
+    Refuse,
+    /// A warning in the log: a miner that does not start loses more than one that says so.
+    Warn,
+}
+
 /// Reads a file that may hold a secret, and refuses one that others can use.
-pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, WalletError> {
+pub(super) fn read_secret(
+    path: &Path,
+    readable: Readable,
+) -> Result<Zeroizing<Vec<u8>>, WalletError> {
     let (bytes, metadata) = read(path)?;
     let me = rustix::process::geteuid().as_raw();
     let plain = keyfile::encryption(&bytes).is_none();
-    match others(metadata.uid(), metadata.mode(), me, plain) {
+    let judge = |plain| others(metadata.uid(), metadata.mode(), me, plain);
+    match judge(plain) {
         None => Ok(bytes),
         Some((reason, command)) => {
             let fix = format!("{command} {}", path.display());
+            if readable == Readable::Warn && judge(false).is_none() {
+                tracing::warn!("{}: {reason}; run: {fix}", path.display());
+                return Ok(bytes);
+            }
             Err(WalletError::Unsafe { path: path.to_owned(), reason, fix })
         }
     }
@@ -316,6 +333,21 @@ mod tests {
         ] {
             let found = others(owner, mode, as_user, plain);
             assert_eq!(found.is_none(), allowed, "{owner} {mode:o} {as_user} {plain}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_readable_file_can_be_let_through_and_a_writable_one_never() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hotkey");
+        std::fs::File::create(&file).unwrap();
+        for (mode, refuse, warn) in
+            [(0o600, true, true), (0o644, false, true), (0o622, false, false)]
+        {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_secret(&file, Readable::Refuse).is_ok(), refuse, "{mode:o}");
+            assert_eq!(read_secret(&file, Readable::Warn).is_ok(), warn, "{mode:o}");
         }
     }
 }

@@ -196,7 +196,7 @@ fn look(path: &Path, public: &Path) -> Option<KeyState> {
         state.address = address.ok();
         return Some(state);
     }
-    let found = files::read_secret(path).and_then(|bytes| {
+    let found = files::read_secret(path, files::Readable::Refuse).and_then(|bytes| {
         state.encryption = keyfile::encryption(&bytes);
         match state.encryption {
             Some(_) => Ok(None),

@@ -1,118 +1,99 @@
-//! The looks of `doctor` at the chain: does every node answer, is it the right chain, has its runtime
-//! what is needed, do the clocks agree, is the hotkey registered, and who gets signals.
+//! What `doctor` looks at on the chain: does every node answer, is it the right chain, is the hotkey
+//! registered, do the clocks agree. Reads only.
 
 use std::time::Duration;
 
-use ptn_core::chain::{ChainClient, ChainDirectory, ChainOptions, DirectoryOptions};
-use ptn_core::directory::{Validator, ValidatorDirectory as _};
+use ptn_core::chain::{
+    ChainClient, ChainDirectory, ChainOptions, DirectoryOptions, MetagraphCache,
+};
+use ptn_core::directory::ValidatorDirectory as _;
+use ptn_core::ops::config::Settings;
+use ptn_core::ops::{chain, wallet};
+use ptn_core::transport::address::AddressPolicy;
 use ptn_miner::config::MinerConfig;
 
 use super::Findings;
 use crate::text;
 
-/// For a connection to a node and for each of its answers.
-const ANSWER: Duration = Duration::from_secs(5);
+/// A node that needs longer is of no use to somebody who waits.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// A block's time is up to 12 s old, and a little more until we hear of it.
 const OLD_BLOCK: i64 = 60_000;
 /// Validators of bittensor 11 take requests from up to 2 s ahead of their clock.
 const AHEAD: i64 = 2_000;
 
-/// Those who get signals, from the chain, and whether our hotkey is registered.
-pub(super) async fn validators(
-    miner: &MinerConfig,
-    chain: &(ChainOptions, DirectoryOptions),
-    found: &mut Findings,
-) -> Option<Vec<Validator>> {
-    let (options, mut directory) = chain.clone();
-    let Some(client) = nodes(miner, &options, found).await else {
-        saved(&directory, found);
-        return None;
+/// Everything about the chain that the settings name.
+pub(super) async fn look(settings: &Settings, miner: Option<&MinerConfig>, found: &mut Findings) {
+    let (options, netuid) = match (chain::options(settings), chain::netuid(settings)) {
+        (Ok(options), Ok(netuid)) => (options, netuid),
+        // The look at all settings has said so.
+        _ => return,
     };
-    clock(&client, found).await;
-    registered(miner, &client, found).await;
-    // Looking leaves no file behind.
-    directory.cache = None;
-    let directory = ChainDirectory::new(client, directory);
-    if let Err(e) = directory.refresh().await {
-        found.fail("validators", e.to_string(), e.hint());
-        return None;
-    }
-    let list = directory.watch().borrow().clone();
-    let targets = miner.policy.targets(&list, text::now());
-    let required = targets.iter().filter(|target| target.required).count();
-    let copies = targets.len().saturating_sub(required);
-    if required == 0 {
-        found.fail("validators", miner.policy.nobody(), "see: ptn-cli subnet validators");
-    } else {
-        let text = format!("{required} must acknowledge, {copies} get a copy");
-        found.ok("validators", text);
-    }
-    let chosen = |v: &&Validator| targets.iter().any(|target| target.hotkey == v.hotkey);
-    Some(list.iter().filter(chosen).cloned().collect())
-}
-
-/// Asks every node; the first that is usable is asked further. One of several that is down is only
-/// worth a warning.
-async fn nodes(
-    miner: &MinerConfig,
-    options: &ChainOptions,
-    found: &mut Findings,
-) -> Option<ChainClient> {
     let mut usable = None;
     let mut faults = Vec::new();
     for endpoint in &options.endpoints {
-        let mut one = options.clone().with_timeouts(ANSWER, ANSWER);
-        one.endpoints = vec![endpoint.clone()];
-        let client = ChainClient::new(one);
-        let node = match client.connect().await {
-            Ok(node) => node,
-            Err(e) => {
-                faults.push(e);
-                continue;
+        match node(endpoint, &options).await {
+            Ok((client, message)) => {
+                found.ok("chain", message);
+                usable = usable.or(Some(client));
             }
-        };
-        found.ok(
-            "chain",
-            format!(
-                "{} on {}: block {}, runtime {}, first block {}",
-                node.endpoint, miner.network, node.block, node.spec_version, node.genesis
-            ),
-        );
-        for missing in node.missing {
-            let text = format!("the runtime lacks {missing}");
-            found.warn("chain", text, "deliveries go on; see whether there is a newer release");
-        }
-        usable = usable.or(Some(client));
-    }
-    for fault in faults {
-        match usable {
-            Some(_) => found.warn("chain", fault.to_string(), fault.hint()),
-            None => found.fail("chain", fault.to_string(), fault.hint()),
+            Err(fault) => faults.push(fault),
         }
     }
-    usable
+    let down = usable.is_none();
+    for (message, next) in faults {
+        if down {
+            found.fail("chain", message, next);
+        } else {
+            found.warn("chain", message, next);
+        }
+    }
+    let Some(client) = usable else { return saved(settings, netuid, found) };
+    clock(&client, found).await;
+    let address = wallet::place(settings).ok().and_then(|place| place.hotkey_state()?.address);
+    if let Some(address) = address {
+        registered(&client, settings, netuid, &address, found).await;
+    }
+    validators(client, settings, netuid, miner, found).await;
+}
+
+async fn node(
+    endpoint: &str,
+    options: &ChainOptions,
+) -> Result<(ChainClient, String), (String, String)> {
+    let mut one = options.clone().with_timeouts(PATIENCE, PATIENCE);
+    one.endpoints = vec![endpoint.to_owned()];
+    let client = ChainClient::new(one);
+    match client.connect().await {
+        Ok(node) => {
+            let message = format!(
+                "{}: block {}, runtime {}, first block {}",
+                node.endpoint, node.block, node.spec_version, node.genesis
+            );
+            Ok((client, message))
+        }
+        Err(e) => Err((e.to_string(), e.hint().to_owned())),
+    }
 }
 
 /// Without the chain a miner starts from the list of an earlier run.
-fn saved(directory: &DirectoryOptions, found: &mut Findings) {
-    match directory.cache.as_ref().map(|cache| cache.load()) {
-        Some(Ok(Some(saved))) => {
-            let age = text::age(saved.read_at, text::now());
-            let (members, block) = (saved.neurons.len(), saved.block);
-            found.ok(
-                "saved list",
-                format!(
-                    "{members} members of block {block}, {age} old: a miner starts with it while \
-                     the chain is down"
-                ),
-            );
-        }
-        Some(Err(e)) => found.fail("saved list", e.to_string(), e.hint()),
-        _ => found.fail(
+fn saved(settings: &Settings, netuid: u16, found: &mut Findings) {
+    match MetagraphCache::new(&settings.data_dir(), netuid).load() {
+        Ok(Some(saved)) => found.ok(
+            "saved list",
+            format!(
+                "{} members of block {}, {} old: the miner starts with it while the chain is down",
+                saved.neurons.len(),
+                saved.block,
+                text::age(saved.read_at, text::now()),
+            ),
+        ),
+        Ok(None) => found.fail(
             "saved list",
             "none yet: without the chain the miner does not start",
             "reach the chain once, or give a list by hand with --validators FILE",
         ),
+        Err(e) => found.fail("saved list", e.to_string(), e.hint()),
     }
 }
 
@@ -140,16 +121,72 @@ async fn clock(client: &ChainClient, found: &mut Findings) {
     }
 }
 
-async fn registered(miner: &MinerConfig, client: &ChainClient, found: &mut Findings) {
-    let hotkey = miner.wallet.hotkey_state().and_then(|state| state.address);
-    let Some(hotkey) = hotkey else { return };
-    match client.uid_of(miner.netuid, &hotkey).await {
-        Ok(Some(uid)) => found.ok("registered", format!("uid {uid} in subnet {}", miner.netuid)),
-        Ok(None) => found.fail(
-            "registered",
-            format!("{hotkey} is not registered in subnet {}", miner.netuid),
-            miner.registering(),
-        ),
+async fn registered(
+    client: &ChainClient,
+    settings: &Settings,
+    netuid: u16,
+    hotkey: &str,
+    found: &mut Findings,
+) {
+    match client.uid_of(netuid, hotkey).await {
+        Ok(Some(uid)) => found.ok("registered", format!("uid {uid} on subnet {netuid}")),
+        Ok(None) => {
+            let network = settings.get("subtensor.network").unwrap_or("finney");
+            found.fail(
+                "registered",
+                format!("{hotkey} is not registered on subnet {netuid} of {network}"),
+                format!("ptn-cli subnet register --netuid {netuid} --subtensor.network {network}"),
+            );
+        }
         Err(e) => found.fail("registered", e.to_string(), e.hint()),
+    }
+}
+
+async fn validators(
+    client: ChainClient,
+    settings: &Settings,
+    netuid: u16,
+    miner: Option<&MinerConfig>,
+    found: &mut Findings,
+) {
+    let metagraph = match client.metagraph(netuid).await {
+        Ok(metagraph) => metagraph,
+        Err(e) => return found.fail("validators", e.to_string(), e.hint()),
+    };
+    let serving = metagraph.neurons.iter().filter_map(|n| Some((n, n.axon?)));
+    let permitted: Vec<_> = serving.filter(|(n, _)| n.validator_permit).collect();
+    let message = format!("{} with a permit serve on the chain", permitted.len());
+    if permitted.is_empty() {
+        return found.fail("validators", message, "check --netuid and --subtensor.network");
+    }
+    // Looking leaves no file behind: no cache.
+    let directory = ChainDirectory::new(client, DirectoryOptions::new(netuid));
+    if let Err(e) = directory.refresh().await {
+        return found.fail("validators", e.to_string(), e.hint());
+    }
+    let list = directory.watch().borrow().clone();
+    if let Some(miner) = miner {
+        let targets = miner.policy.targets(&list, text::now());
+        let required = targets.iter().filter(|target| target.required).count();
+        if required == 0 {
+            let next = "see: ptn-cli subnet validators";
+            return found.fail("validators", miner.policy.nobody(), next);
+        }
+        let copies = targets.len().saturating_sub(required);
+        let text = format!("{message}: {required} must acknowledge, {copies} get a copy");
+        found.ok("validators", text);
+    } else {
+        found.ok("validators", message);
+    }
+    let public = chain::network(settings).is_ok_and(|network| network.is_public());
+    let policy = if public { AddressPolicy::Public } else { AddressPolicy::AllowPrivate };
+    for (neuron, axon) in permitted {
+        if let Err(why) = policy.check(axon) {
+            found.warn(
+                "validators",
+                format!("{} at {axon}: {why}; it is not called", text::short_key(&neuron.hotkey)),
+                "only --subtensor.network local may call such addresses",
+            );
+        }
     }
 }

@@ -7,17 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgMatches;
-use ptn_core::directory::Validator;
 use ptn_core::json::Json;
 use ptn_core::ops::config::{ConfigError, Settings, expand_home};
 use ptn_core::ops::wallet;
 use ptn_core::store::fs::FsOptions;
 use ptn_core::store::{FsStore, SignalStore as _};
 use ptn_core::transport::address::AddressPolicy;
-use ptn_miner::config::{MinerConfig, Source};
+use ptn_miner::config::MinerConfig;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Findings, chain};
+use super::Findings;
 use crate::commands::spool;
 use crate::text;
 
@@ -324,38 +323,29 @@ fn hotkey(settings: &Settings, found: &mut Findings) {
     }
 }
 
-fn by_hand(
-    settings: &Settings,
-    miner: Option<&MinerConfig>,
-    found: &mut Findings,
-) -> Option<Vec<Validator>> {
-    let path = settings.get("validators.file").map(expand_home)?;
-    match ptn_miner::validators::read(&path) {
-        Ok(list) => {
-            found.ok("validators", format!("{} in {}", list.len(), path.display()));
-            // On a local network the miner takes the most trusted one.
-            if let Some(why) =
-                miner.and_then(|m| ptn_miner::validators::lacks_mothership(&list, &m.policy.select))
-            {
-                found.fail("validators", why, "see docs/operations.md, Validators");
-            }
-            Some(list)
-        }
-        Err(e) => {
-            let next = "correct the file; the miner reads it again by itself";
-            found.fail("validators", e.to_string(), next);
-            None
-        }
-    }
-}
-
 async fn validators(settings: &Settings, miner: Option<&MinerConfig>, found: &mut Findings) {
-    let list = match miner.map(|miner| (miner, &miner.source)) {
-        Some((miner, Source::Chain(chain))) => chain::validators(miner, chain, found).await,
-        // Without usable settings the file can still be looked at.
-        _ => by_hand(settings, miner, found),
+    let Some(path) = settings.get("validators.file").map(expand_home) else {
+        super::chain::look(settings, miner, found).await;
+        return;
     };
-    let Some(list) = list else { return };
+    let list = match ptn_miner::validators::read(&path) {
+        Ok(list) => list,
+        Err(e) => {
+            found.fail(
+                "validators",
+                e.to_string(),
+                "correct the file; the miner reads it again by itself",
+            );
+            return;
+        }
+    };
+    found.ok("validators", format!("{} in {}", list.len(), path.display()));
+    // On a local network the miner takes the most trusted one.
+    if let Some(why) =
+        miner.and_then(|m| ptn_miner::validators::lacks_mothership(&list, &m.policy.select))
+    {
+        found.fail("validators", why, "see docs/operations.md, Validators");
+    }
     let local = settings.get("subtensor.network") == Some("local");
     let policy = if local { AddressPolicy::AllowPrivate } else { AddressPolicy::Public };
     let mut tries = Vec::new();
