@@ -147,6 +147,10 @@ impl ChainDirectory {
             },
         };
         let Err(error) = read else { return Ok(()) };
+        if self.state.borrow().metagraph.is_some() {
+            // Read in time; only the saving was not done yet.
+            return Ok(());
+        }
         match saved {
             Some(metagraph) => {
                 let state = DirectoryState {
@@ -162,9 +166,9 @@ impl ChainDirectory {
                         "the chain cannot be read, so the validators are those of the saved \
                          metagraph: {error}"
                     );
+                    self.state.send_replace(state.clone());
                     self.publish(metagraph);
                 }
-                self.state.send_replace(state);
                 Ok(())
             }
             None => Err(error),
@@ -177,6 +181,10 @@ impl ChainDirectory {
     /// When it cannot be read; the last list stays in use.
     pub async fn refresh(&self) -> Result<(), ChainError> {
         let metagraph = self.client.metagraph(self.options.netuid).await?;
+        let metagraph = Arc::new(metagraph);
+        let state = Some(Arc::clone(&metagraph));
+        // Before the list: who sees that has the metagraph that it came from.
+        self.state.send_replace(DirectoryState { metagraph: state, ..DirectoryState::default() });
         let changed = self.publish(&metagraph);
         tracing::debug!(
             block = metagraph.block,
@@ -186,10 +194,7 @@ impl ChainDirectory {
             bytes = metagraph.traffic.bytes_in,
             "metagraph read"
         );
-        let metagraph = Arc::new(metagraph);
         self.save(&metagraph).await;
-        let state = DirectoryState { metagraph: Some(metagraph), from_disk: false, error: None };
-        self.state.send_replace(state);
         Ok(())
     }
 
