@@ -29,7 +29,7 @@ font-weight:600;font-size:.85rem}.n{text-align:right;white-space:nowrap}.w{overf
 pub(super) fn page(report: &Report) -> String {
     let mut page = String::with_capacity(64 * 1024);
     // Writing into a string does not fail.
-    let _ = write_page(&mut page, report);
+    write_page(&mut page, report).ok();
     page
 }
 
@@ -63,10 +63,10 @@ fn write_page(page: &mut String, report: &Report) -> std::fmt::Result {
     pairs(page, report)?;
     refused(page, report)?;
     field(page, report)?;
-    write!(
+    writeln!(
         page,
         "<p class=\"dim\">Made by ptn-cli paper replay. A calculation on recorded prices: slippage and \
-         funding are not in them, and nothing was traded.</p></main></body></html>\n"
+         funding are not in them, and nothing was traded.</p></main></body></html>"
     )
 }
 

@@ -31,7 +31,7 @@ const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 
 /// Arguments of `paper replay`.
 #[derive(Debug, Clone, Args)]
-pub struct ReplayArgs {
+pub(super) struct ReplayArgs {
     /// Folder processed_signals, or a file of JSON lines
     #[arg(long, value_name = "PATH")]
     signals: PathBuf,
@@ -63,7 +63,7 @@ fn usd(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 /// When a file cannot be read or written, or holds something else.
-pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
+pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let args = ReplayArgs::from_arg_matches(matches).map_err(|e| Failure::usage(e.to_string()))?;
     let signals = read_signals(&args.signals)?;
     let file = File::open(&args.prices).map_err(|e| unreadable(&args.prices, &e))?;
