@@ -88,9 +88,10 @@ impl Chain {
     pub(crate) fn new(
         config: &MinerConfig,
         chain: ChainOptions,
-        directory: DirectoryOptions,
+        mut directory: DirectoryOptions,
         hotkey: &str,
     ) -> Self {
+        directory.member = Some(hotkey.to_owned());
         let saved = directory.cache.as_ref().map(|cache| cache.path().display().to_string());
         let (wallet, network) = (&config.wallet, config.network);
         let register = format!(

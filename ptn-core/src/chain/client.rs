@@ -33,6 +33,8 @@ pub struct ChainOptions {
     pub endpoints: Vec<String>,
     /// Hash of the first block that a node must have; any when absent.
     pub expected_genesis: Option<[u8; 32]>,
+    /// Hash of the first block that a node must not have: finney's, where a network is not finney.
+    pub refused_genesis: Option<[u8; 32]>,
     /// Time for opening a connection.
     pub connect_timeout: Duration,
     /// Time for one answer; metadata of 0.4 MB must fit in it.
@@ -55,6 +57,7 @@ impl ChainOptions {
         Self {
             endpoints,
             expected_genesis,
+            refused_genesis: None,
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(20),
             ping_interval: Duration::from_secs(20),
@@ -68,7 +71,11 @@ impl ChainOptions {
     /// The nodes of a known network.
     pub fn network(network: Network) -> Self {
         let endpoints = network.endpoints().iter().map(|e| (*e).to_owned()).collect();
-        Self::new(endpoints, network.genesis())
+        let mut options = Self::new(endpoints, network.genesis());
+        if options.expected_genesis.is_none() {
+            options.refused_genesis = Network::Finney.genesis();
+        }
+        options
     }
 
     /// Nodes by their addresses (`ws://` or `wss://`), the best first. Blanks around are dropped.
@@ -403,7 +410,7 @@ impl ChainClient {
             request: options.request_timeout,
             ping: options.ping_interval,
         };
-        let link = Arc::new(Link::open(endpoint, limits, options.expected_genesis).await?);
+        let link = Arc::new(Link::open(endpoint, limits, options).await?);
         tracing::debug!(endpoint = %link.endpoint, "connected to the chain");
         current.link = Some(Arc::clone(&link));
         Ok((link, false))

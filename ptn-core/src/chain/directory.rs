@@ -44,6 +44,9 @@ pub struct DirectoryOptions {
     pub wires: BTreeMap<String, Wire>,
     /// Where the last metagraph is kept; nowhere when absent.
     pub cache: Option<MetagraphCache>,
+    /// The hotkey that will sign. While it is no member, the first list is not published, so that
+    /// nothing is sent before somebody has looked at the state.
+    pub member: Option<String>,
 }
 
 impl DirectoryOptions {
@@ -59,6 +62,7 @@ impl DirectoryOptions {
             wire: Wire::default(),
             wires: BTreeMap::new(),
             cache: None,
+            member: None,
         }
     }
 }
@@ -185,6 +189,10 @@ impl ChainDirectory {
         let state = Some(Arc::clone(&metagraph));
         // Before the list: who sees that has the metagraph that it came from.
         self.state.send_replace(DirectoryState { metagraph: state, ..DirectoryState::default() });
+        let stranger = self.options.member.as_ref().is_some_and(|m| metagraph.neuron(m).is_none());
+        if stranger && !self.list.borrow().is_known() {
+            return Ok(());
+        }
         let changed = self.publish(&metagraph);
         tracing::debug!(
             block = metagraph.block,

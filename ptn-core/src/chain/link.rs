@@ -23,6 +23,7 @@ use subxt::rpcs::methods::legacy::RuntimeVersion;
 use subxt::rpcs::{Error as RpcError, LegacyRpcMethods, RpcClient, RpcClientT};
 use subxt::utils::H256;
 
+use super::client::ChainOptions;
 use super::error::ChainError;
 use super::network::{hash_text, shown, words};
 use super::shape::{self, Columns, StorageShape};
@@ -161,7 +162,7 @@ impl Link {
     pub(super) async fn open(
         url: &str,
         limits: Limits,
-        expected_genesis: Option<[u8; 32]>,
+        options: &ChainOptions,
     ) -> Result<Self, ChainError> {
         let endpoint = shown(url);
         let connect = WsClientBuilder::new()
@@ -199,14 +200,17 @@ impl Link {
         };
         let genesis = link.methods.genesis_hash().await;
         link.genesis = genesis.map_err(|e| link.fault("its first block", e))?;
-        match expected_genesis {
-            Some(expected) if link.genesis.0 != expected => Err(ChainError::WrongGenesis {
-                endpoint: link.endpoint,
-                expected: hash_text(&expected),
-                found: hash_text(link.genesis.as_bytes()),
-            }),
-            _ => Ok(link),
-        }
+        let found = link.genesis.0;
+        let expected = match (options.expected_genesis, options.refused_genesis) {
+            (Some(expected), _) if found != expected => hash_text(&expected),
+            (_, Some(refused)) if found == refused => "any but finney's".to_owned(),
+            _ => return Ok(link),
+        };
+        Err(ChainError::WrongGenesis {
+            endpoint: link.endpoint,
+            expected,
+            found: hash_text(&found),
+        })
     }
 
     /// Requests and bytes so far.

@@ -28,6 +28,7 @@ pub fn options(s: &Settings) -> Result<ChainOptions, ConfigError> {
     let mut options = ChainOptions::endpoints(named)
         .map_err(|e| s.bad("subtensor.chain_endpoint", e.to_string()))?;
     options.expected_genesis = of_network.expected_genesis;
+    options.refused_genesis = of_network.refused_genesis;
     Ok(options)
 }
 

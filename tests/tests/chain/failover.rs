@@ -139,6 +139,13 @@ async fn a_node_of_another_chain_is_refused() {
     let node = builder().genesis(finney).start().await.unwrap();
     let chosen = options(&[node.url()]).with_expected_genesis(&node.genesis()).unwrap();
     assert_eq!(ChainClient::new(chosen).metagraph(NETUID).await.unwrap().genesis, node.genesis());
+    // Another network's name does not lead to finney either.
+    for network in [Network::Test, Network::Local] {
+        let mut chosen = options(&[node.url()]);
+        chosen.refused_genesis = ChainOptions::network(network).refused_genesis;
+        let error = ChainClient::new(chosen).metagraph(NETUID).await.unwrap_err();
+        assert_eq!(error.code(), "chain_wrong_genesis", "{network}: {error}");
+    }
     assert!(ChainOptions::network(Network::Finney).with_expected_genesis("0x12").is_err());
     node.shutdown().await;
 }

@@ -52,8 +52,13 @@ async fn a_hotkey_that_is_not_registered_stops_with_how_to_register() {
     let v = validator().await;
     let home = Home::new(&[]);
     let node = subnet(&[(v.hotkey(), v.address())], &[]).start().await.unwrap();
+    // What waits is not signed by the wrong hotkey meanwhile.
+    let waiting = home.data().join("received_signals/waits");
+    std::fs::create_dir_all(waiting.parent().unwrap()).unwrap();
+    std::fs::write(&waiting, order("waits", "BTCUSDC")).unwrap();
     let (status, said) = home.chain_miner(MINER, &node.url(), &SERVE).end().await;
     assert_eq!(status.code(), Some(3), "{said}");
+    assert!(waiting.exists(), "{said}");
     let command = "ptn-cli subnet register --netuid 8 --subtensor.network local --wallet.name miner \
                    --wallet.hotkey default";
     for part in [home.hotkey.as_str(), "not registered on subnet 8 of local", command] {
