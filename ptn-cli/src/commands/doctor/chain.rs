@@ -149,20 +149,18 @@ async fn validators(
     miner: Option<&MinerConfig>,
     found: &mut Findings,
 ) {
-    let metagraph = match client.metagraph(netuid).await {
-        Ok(metagraph) => metagraph,
-        Err(e) => return found.fail("validators", e.to_string(), e.hint()),
-    };
+    // Looking leaves no file behind: no cache.
+    let directory = ChainDirectory::new(client, DirectoryOptions::new(netuid));
+    if let Err(e) = directory.refresh().await {
+        return found.fail("validators", e.to_string(), e.hint());
+    }
+    let state = directory.state();
+    let Some(metagraph) = state.borrow().metagraph.clone() else { return };
     let serving = metagraph.neurons.iter().filter_map(|n| Some((n, n.axon?)));
     let permitted: Vec<_> = serving.filter(|(n, _)| n.validator_permit).collect();
     let message = format!("{} with a permit serve on the chain", permitted.len());
     if permitted.is_empty() {
         return found.fail("validators", message, "check --netuid and --subtensor.network");
-    }
-    // Looking leaves no file behind: no cache.
-    let directory = ChainDirectory::new(client, DirectoryOptions::new(netuid));
-    if let Err(e) = directory.refresh().await {
-        return found.fail("validators", e.to_string(), e.hint());
     }
     let list = directory.watch().borrow().clone();
     if let Some(miner) = miner {
