@@ -66,12 +66,16 @@
 
 pub mod account;
 pub mod book;
+mod curve;
+#[cfg(all(feature = "fs", feature = "test-util"))]
+pub mod desk;
 pub mod drawdown;
 pub mod elimination;
 pub mod fees;
 mod field;
 pub mod field_2024;
 pub mod field_2026;
+mod judge;
 pub mod ledger;
 pub mod leveraged;
 pub mod limits;
@@ -85,7 +89,11 @@ pub mod replay;
 pub mod rules;
 pub mod score_rules;
 pub mod scoring;
+pub mod validator;
 pub mod weights;
+
+pub use curve::{MOST_POINTS, Point};
+pub use judge::{FieldStanding, Losses};
 
 /// Milliseconds in a UTC day.
 pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;

@@ -1,8 +1,8 @@
 //! A validator on a loopback port, for tests, demos and benchmarks: it speaks both wires, checks
 //! requests as strictly as the real peers, remembers orders, and misbehaves on request.
 //!
-//! It judges envelopes, not trades: every properly signed order is accepted. Positions and fees
-//! are left to the paper validator.
+//! It judges envelopes, not trades: every properly signed order is accepted, unless an
+//! [`OrderDesk`] judges it. Positions and fees are left to the desk of `ptn_core::paper`.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -20,12 +20,14 @@
 //! ```
 
 mod answer;
+mod desk;
 mod fault;
 mod serve;
 
+pub use desk::{DeskAnswer, DeskOrder, OrderDesk};
 pub use fault::{Fault, FaultRule};
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -51,8 +53,12 @@ use crate::transport::nonce::now_ns;
 pub struct ValidatorOptions {
     /// Its key; by default a fresh one.
     pub hotkey: Hotkey,
-    /// Its port on 127.0.0.1; 0 takes any.
+    /// Where it listens; by default on 127.0.0.1.
+    pub ip: IpAddr,
+    /// Its port; 0 takes any.
     pub port: u16,
+    /// Judges what was properly signed, in place of the rate limit and the memory of uuids here.
+    pub desk: Option<Arc<dyn OrderDesk>>,
     /// The only wire it speaks; by default both.
     pub wire: Option<Wire>,
     /// Whether it refuses what is not properly signed. The network's own validator of 2026 lets
@@ -80,7 +86,9 @@ impl Default for ValidatorOptions {
     fn default() -> Self {
         Self {
             hotkey: Hotkey::generate(),
+            ip: Ipv4Addr::LOCALHOST.into(),
             port: 0,
+            desk: None,
             wire: None,
             strict: true,
             recognises_repeats: true,
@@ -250,12 +258,12 @@ impl Drop for LoopbackValidator {
 }
 
 impl LoopbackValidator {
-    /// Starts one on 127.0.0.1.
+    /// Starts one.
     ///
     /// # Errors
     /// When the port cannot be had.
     pub async fn start(mut options: ValidatorOptions) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
+        let listener = TcpListener::bind((options.ip, options.port)).await?;
         let address = listener.local_addr()?;
         let faults = Faults::default();
         faults.set(std::mem::take(&mut options.faults));

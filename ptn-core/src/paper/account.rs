@@ -305,6 +305,14 @@ impl Account {
         }
     }
 
+    /// Whether it has an open position of a pair.
+    pub fn holds(&self, pair: &TradePairId) -> bool {
+        match self {
+            Self::Y2024(account) => account.open().any(|position| &position.pair == pair),
+            Self::Y2026(account) => account.position(pair).is_some(),
+        }
+    }
+
     /// Closed positions, in the order of their closing.
     pub fn closed(&self) -> Vec<PositionView<'_>> {
         match self {

@@ -118,9 +118,7 @@ impl Book {
         order: &Order,
         now_ms: UnixMs,
     ) -> Result<Outcome, Refusal> {
-        self.before_counting(rules, hotkey)?;
-        let window = self.windows.entry(hotkey.to_owned()).or_default();
-        window.request(rules.rate_limit, method(rules), now_ms)?;
+        self.count(rules, hotkey, now_ms)?;
         self.after_counting(rules, hotkey, order, now_ms)?;
         if !self.accounts.contains_key(hotkey) {
             let account = self.fresh_account(rules, hotkey);
@@ -135,6 +133,26 @@ impl Book {
             self.uuids.insert(order.uuid.clone());
         }
         result
+    }
+
+    /// What happened although an order was refused: see [`Account::take_events`].
+    pub fn take_events(&mut self, hotkey: &str) -> Vec<Event> {
+        self.accounts.get_mut(hotkey).map(Account::take_events).unwrap_or_default()
+    }
+
+    /// Counts an order that nobody can read.
+    ///
+    /// # Errors
+    /// R9, R10, R1: what comes before an order is read.
+    pub fn count(
+        &mut self,
+        rules: &PaperRules,
+        hotkey: &str,
+        now_ms: UnixMs,
+    ) -> Result<(), Refusal> {
+        self.before_counting(rules, hotkey)?;
+        let window = self.windows.entry(hotkey.to_owned()).or_default();
+        window.request(rules.rate_limit, method(rules), now_ms)
     }
 
     /// Counts a request that is no order: queries of positions count too in 2024.

@@ -10,37 +10,28 @@
 //!
 //! What must stay true: the same prices and signals give the same report.
 
-mod curve;
-mod judge;
 mod reference;
 mod report;
 mod signals;
 
 pub use report::{
-    Closest, DrawdownRow, Member, Note, PairRow, Point, RefusedRow, Report, Signals, Total,
-    WeightRow,
+    Closest, DrawdownRow, Member, Note, PairRow, RefusedRow, Report, Signals, Total, WeightRow,
 };
 pub use signals::{RecordError, TimedSignal};
 
 use std::collections::BTreeMap;
 
-use super::account::{Account, AccountSettings, Answer, Event};
-use super::book::Book;
+use super::account::{Account, Answer, Event};
 use super::elimination::Elimination;
-use super::ledger::LedgerError;
 use super::leveraged::Added;
 use super::market::Quote;
 use super::order::Order;
 use super::prices::{PriceError, PriceSource, Tick};
-use super::rules::{Generation, PaperRules};
+use super::rules::Generation;
+use super::validator::{PaperError, PaperValidator, Terms};
 use crate::rules::{Era, Rules, RulesError};
 use crate::store::UnixMs;
-use curve::Curve;
-use judge::Judge;
 use reference::Holder;
-
-/// A curve has no more points than this.
-pub const MOST_POINTS: usize = 1500;
 
 const SCHEMA: &str = "ptn-paper-replay/1";
 
@@ -56,20 +47,12 @@ pub enum ReplayError {
     /// A rule set without positions, such as 2025.
     #[error(transparent)]
     Rules(#[from] RulesError),
-    /// An amount that no account can have.
+    /// Out of order, or an amount that no account can have.
     #[error(transparent)]
-    Amount(#[from] LedgerError),
+    Event(#[from] PaperError),
     /// Nothing to trade on.
     #[error("there is not one price; give a file with a row for every price")]
     NoPrices,
-    /// Time goes forward only.
-    #[error("an event at {at_ms} ms comes after {now_ms} ms; give events in order of time")]
-    Late {
-        /// Its time.
-        at_ms: UnixMs,
-        /// How far the replay is.
-        now_ms: UnixMs,
-    },
 }
 
 impl ReplayError {
@@ -78,9 +61,8 @@ impl ReplayError {
         match self {
             Self::Prices(e) => e.code(),
             Self::Rules(_) => "rules",
-            Self::Amount(e) => e.code(),
+            Self::Event(e) => e.code(),
             Self::NoPrices => "no_prices",
-            Self::Late { .. } => "late_event",
         }
     }
 }
@@ -128,19 +110,14 @@ pub fn run(
 #[derive(Debug)]
 pub struct Replay {
     settings: ReplaySettings,
-    rules: PaperRules,
+    validator: PaperValidator,
     sending: Rules,
-    book: Book,
-    judge: Judge,
+    terms: Terms,
     holders: BTreeMap<crate::trade_pair::TradePairId, [Holder; 2]>,
-    account_usd: Option<f64>,
-    start_ms: UnixMs,
-    now_ms: UnixMs,
     prices: u64,
     counts: Signals,
     refused: Vec<RefusedRow>,
     notes: Vec<Note>,
-    curve: Curve,
     closest: Option<Closest>,
     eliminated: Option<Elimination>,
 }
@@ -151,38 +128,22 @@ impl Replay {
     /// # Errors
     /// For a rule set without positions.
     pub fn new(settings: ReplaySettings, start_ms: UnixMs) -> Result<Self, ReplayError> {
-        let rules = PaperRules::load(settings.era)?;
-        let account_usd = match &rules.generation {
-            Generation::Y2024(_) => None,
-            Generation::Y2026(own) => Some(settings.account_usd.unwrap_or(own.default_account_usd)),
-        };
-        let mut replay = Self {
+        let mut validator = PaperValidator::new(settings.era, start_ms)?;
+        let terms = Terms::of_size(validator.rules(), settings.account_usd);
+        validator.join(start_ms, &settings.hotkey, terms.clone())?;
+        Ok(Self {
             sending: Rules::load(settings.era)?,
-            judge: Judge::new(settings.era, start_ms)?,
-            book: Book::new(),
+            validator,
+            terms,
             holders: BTreeMap::new(),
-            account_usd,
-            start_ms,
-            now_ms: start_ms,
             prices: 0,
             counts: Signals::default(),
             refused: Vec::new(),
             notes: Vec::new(),
-            curve: Curve::new(start_ms),
             closest: None,
             eliminated: None,
-            rules,
             settings,
-        };
-        let firm = replay.settings.hotkey.clone();
-        replay.join(&firm);
-        Ok(replay)
-    }
-
-    fn join(&mut self, hotkey: &str) {
-        let own = AccountSettings::of_size(self.account_usd.unwrap_or(1.0));
-        self.book.open_account(&self.rules, hotkey, own);
-        self.judge.register(hotkey, self.now_ms);
+        })
     }
 
     /// Takes a price.
@@ -193,14 +154,13 @@ impl Replay {
         self.settle(tick.at_ms)?;
         self.prices += 1;
         let moved =
-            self.book.on_price(&self.rules, &tick.pair, Quote::last(tick.price, tick.at_ms));
+            self.validator.price(tick.at_ms, &tick.pair, Quote::last(tick.price, tick.at_ms))?;
         for (hotkey, events) in moved {
             if hotkey == self.settings.hotkey {
                 self.note_events(tick.at_ms, events);
             }
         }
-        self.hold(tick)?;
-        self.feed_firm(tick.at_ms)
+        self.hold(tick)
     }
 
     /// Takes a signal.
@@ -237,17 +197,17 @@ impl Replay {
         let firm = self.settings.hotkey.clone();
         let pair = sent.trade_pair().map(|pair| pair.to_string());
         let targets_others = sent.execution_type().targets_other_orders();
-        let outcome = Order::from_signal(&sent).and_then(|mut order| {
-            if !targets_others {
-                order.uuid.clone_from(&uuid);
+        let outcome = match Order::from_signal(&sent) {
+            Ok(mut order) => {
+                if !targets_others {
+                    order.uuid.clone_from(&uuid);
+                }
+                self.validator.order(at_ms, &firm, &order)?
             }
-            self.book.receive(&self.rules, &firm, &order, at_ms)
-        });
+            Err(refusal) => Err(refusal),
+        };
         match outcome {
             Ok(outcome) => {
-                if self.eliminated.is_none() {
-                    self.judge.order(at_ms, &firm)?;
-                }
                 self.note_answer(at_ms, &uuid, outcome.answer);
                 self.note_events(at_ms, outcome.events);
             }
@@ -264,7 +224,7 @@ impl Replay {
                 });
             }
         }
-        self.feed_firm(at_ms)
+        Ok(())
     }
 
     /// Ends it at the last event, after the checks that are due then.
@@ -272,73 +232,62 @@ impl Replay {
     /// # Errors
     /// As [`Replay::tick`].
     pub fn finish(mut self) -> Result<Report, ReplayError> {
-        let end_ms = self.now_ms;
+        let end_ms = self.validator.now_ms();
         self.settle(end_ms.saturating_add(1))?;
-        let account = self.book.account(&self.settings.hotkey);
+        let firm = &self.settings.hotkey;
+        let account = self.validator.book().account(firm);
         let pairs = account.map(report_pairs).unwrap_or_default();
         let total = account.map_or(Total::none(), report_total);
+        let start_ms = self.validator.started_ms();
+        let (largest, at_ms) = self.validator.largest_drawdown(firm).unwrap_or((0.0, start_ms));
+        let account_usd = match &self.validator.rules().generation {
+            Generation::Y2024(_) => None,
+            Generation::Y2026(_) => Some(self.terms.account.account_size),
+        };
         Ok(Report {
             schema: SCHEMA,
             rules: self.settings.era.to_string(),
             weight: self.weight(end_ms),
-            account_usd: self.account_usd,
-            start_ms: self.start_ms,
+            account_usd,
+            start_ms,
             end_ms,
             prices: self.prices,
             signals: self.counts,
             total,
             pairs,
-            drawdown: DrawdownRow {
-                largest: self.curve.largest,
-                at_ms: self.curve.largest_ms,
-                closest: self.closest,
-            },
+            drawdown: DrawdownRow { largest, at_ms, closest: self.closest },
             eliminated: self.eliminated,
             refused: self.refused,
             notes: self.notes,
-            curve: self.curve.into_points(),
+            curve: self.validator.curve(firm).to_vec(),
             hotkey: self.settings.hotkey,
         })
     }
 
-    /// Carries out the checks before `at_ms`.
+    /// Carries out the checks before `at_ms`, and looks how near the firm came at each.
     fn settle(&mut self, at_ms: UnixMs) -> Result<(), ReplayError> {
-        if at_ms < self.now_ms {
-            return Err(ReplayError::Late { at_ms, now_ms: self.now_ms });
-        }
-        if at_ms == self.now_ms {
-            return Ok(());
-        }
         let was_out = self.eliminated.is_some();
-        for check_ms in self.judge.checks(self.now_ms, at_ms) {
-            self.advance(check_ms);
+        for check_ms in self.validator.checks(at_ms) {
+            self.validator.advance(check_ms);
             if !was_out {
                 self.look(check_ms);
             }
         }
-        self.advance(at_ms - 1);
-        self.now_ms = at_ms;
+        self.validator.settle(at_ms)?;
+        for out in self.validator.take_eliminated() {
+            if out.row.hotkey == self.settings.hotkey {
+                let at_ms = out.row.elimination_initiated_time_ms;
+                self.note_events(at_ms, out.events);
+                let text = format!("eliminated: {}; everything was closed", out.row.reason);
+                self.note(at_ms, &out.row.hotkey, text);
+                self.eliminated = Some(out.row);
+            }
+        }
         Ok(())
     }
 
-    fn advance(&mut self, now_ms: UnixMs) {
-        for row in self.judge.advance(now_ms) {
-            let at_ms = row.elimination_initiated_time_ms;
-            let events = self.book.eliminate(&self.rules, &row.hotkey, row.to_string(), at_ms);
-            if row.hotkey == self.settings.hotkey {
-                self.note_events(at_ms, events);
-                let text = format!("eliminated: {}; everything was closed", row.reason);
-                self.note(at_ms, &row.hotkey, text);
-                if let Some(account) = self.book.account(&row.hotkey) {
-                    self.curve.add(at_ms, account.total_return());
-                }
-                self.eliminated = Some(row);
-            }
-        }
-    }
-
     fn look(&mut self, at_ms: UnixMs) {
-        let Some(points_left) = self.judge.points_left(&self.settings.hotkey, at_ms) else {
+        let Some(points_left) = self.validator.points_left(&self.settings.hotkey, at_ms) else {
             return;
         };
         let before = self.closest.map(|closest| closest.points_left);
@@ -346,7 +295,7 @@ impl Replay {
             self.closest = Some(Closest { points_left, at_ms });
         }
         let first_breach = points_left < 0.0 && before.is_none_or(|before| before >= 0.0);
-        if first_breach && !self.judge.enforced(at_ms) {
+        if first_breach && !self.validator.enforced(at_ms) {
             let firm = self.settings.hotkey.clone();
             let text = "a drawdown limit was broken; at this time it did not yet put a hotkey out";
             self.note(at_ms, &firm, text.to_owned());
@@ -355,32 +304,15 @@ impl Replay {
 
     fn hold(&mut self, tick: &Tick) -> Result<(), ReplayError> {
         if !self.holders.contains_key(&tick.pair) {
-            let Some(pair) = self.rules.pair(&tick.pair) else { return Ok(()) };
+            let Some(pair) = self.validator.rules().pair(&tick.pair) else { return Ok(()) };
             let pair = Holder::both(pair);
             for holder in &pair {
-                self.join(&holder.hotkey);
+                self.validator.join(tick.at_ms, &holder.hotkey, self.terms.clone())?;
             }
             self.holders.insert(tick.pair.clone(), pair);
         }
         for holder in self.holders.get_mut(&tick.pair).into_iter().flatten() {
-            let traded = holder.trade(&mut self.book, &self.rules, tick.at_ms);
-            if let Some(account) = self.book.account(&holder.hotkey)
-                && !self.judge.is_out(&holder.hotkey)
-            {
-                if traded {
-                    self.judge.order(tick.at_ms, &holder.hotkey)?;
-                }
-                self.judge.feed(tick.at_ms, account)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn feed_firm(&mut self, at_ms: UnixMs) -> Result<(), ReplayError> {
-        let Some(account) = self.book.account(&self.settings.hotkey) else { return Ok(()) };
-        self.curve.add(at_ms, account.total_return());
-        if self.eliminated.is_none() {
-            self.judge.feed(at_ms, account)?;
+            holder.trade(&mut self.validator, tick.at_ms)?;
         }
         Ok(())
     }
@@ -455,15 +387,16 @@ impl Replay {
     }
 
     fn weight(&self, end_ms: UnixMs) -> WeightRow {
-        let weights = self.judge.weights(end_ms);
+        let weights = self.validator.weights(end_ms);
         let mut field: Vec<Member> = self
-            .book
+            .validator
+            .book()
             .accounts()
             .map(|account| Member {
                 hotkey: account.hotkey().to_owned(),
                 weight: weights.of(account.hotkey()),
                 net_return: account.total_return() - 1.0,
-                eliminated: self.judge.is_out(account.hotkey()),
+                eliminated: self.validator.is_out(account.hotkey()),
             })
             .collect();
         field.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(a.hotkey.cmp(&b.hotkey)));

@@ -83,7 +83,7 @@ pub struct Performance {
 }
 
 /// A round of weights.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Weights {
     /// Hotkey and weight, highest first; equal ones in the order they came.
     pub miners: Vec<(String, f64)>,

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use uuid::Uuid;
 
-use super::{ValidatorOptions, Verdict};
+use super::{DeskAnswer, DeskOrder, ValidatorOptions, Verdict};
 use crate::directory::Wire;
 use crate::json::{Json, Object};
 use crate::order::ExecutionType;
@@ -171,15 +171,34 @@ impl Judge {
         self.options.registered.as_ref().is_none_or(|list| list.iter().any(|h| h == hotkey))
     }
 
-    /// Processes an order: by the rate limit, by what was seen before, and then accepts it.
-    pub(super) fn process(&self, order: &Order) -> Verdict {
+    /// Processes an order, and gives its text where the desk wrote one. Without a desk it goes by
+    /// the rate limit and by what was seen before, and is accepted then.
+    pub(super) async fn process(&self, order: &Order) -> (Verdict, Option<String>) {
         if order.sender.is_empty() {
-            return Verdict::failed("Missing miner hotkey");
+            return (Verdict::failed("Missing miner hotkey"), None);
         }
+        let Some(desk) = &self.options.desk else { return (self.accept(order), None) };
+        let nothing = Object::new();
+        let taken = desk.take(DeskOrder {
+            sender: &order.sender,
+            uuid: &order.uuid,
+            signal: order.signal.as_object().unwrap_or(&nothing),
+            wire: order.wire,
+        });
+        match taken.await {
+            DeskAnswer::Taken { order_json } => (Verdict::Accepted, Some(order_json)),
+            DeskAnswer::Repeated => (Verdict::Repeated, None),
+            DeskAnswer::Failed { message, should_retry } => {
+                (Verdict::Failed { message, should_retry }, None)
+            }
+        }
+    }
+
+    fn accept(&self, order: &Order) -> Verdict {
         if let Some(seconds) = self.wait_s(&order.sender) {
             return Verdict::Failed { message: rate_limited(seconds), should_retry: None };
         }
-        if self.options.recognises_repeats && !order.reuses_uuids() && !order.uuid.is_empty() {
+        if self.options.recognises_repeats && !order.reuses_uuids() {
             let mut orders = self.memory.orders.lock().unwrap_or_else(PoisonError::into_inner);
             if !orders.insert(order.uuid.clone()) {
                 return Verdict::Repeated;
@@ -206,8 +225,15 @@ impl Judge {
         None
     }
 
-    /// The answer with status 200.
-    pub(super) fn reply(&self, order: &Order, verdict: &Verdict, hotkey: &str, n: u64) -> String {
+    /// The answer with status 200; `order_json` where a desk wrote one.
+    pub(super) fn reply(
+        &self,
+        order: &Order,
+        verdict: &Verdict,
+        order_json: Option<String>,
+        hotkey: &str,
+        n: u64,
+    ) -> String {
         let mut reply = match order.wire {
             // An axon answers with everything that came.
             Wire::Dendrite => order.message.clone(),
@@ -223,18 +249,17 @@ impl Judge {
                 reply.set(field, value);
             }
         }
-        let uuid = match order.uuid.as_str() {
-            "" => Uuid::new_v4().to_string(),
-            uuid => uuid.to_owned(),
-        };
         reply.set("validator_hotkey", hotkey.into());
         match verdict {
             Verdict::Accepted => {
-                let mut about = Object::new();
-                about.set("order_uuid", uuid.as_str().into());
-                about.set("n", n.into());
+                let text = order_json.unwrap_or_else(|| {
+                    let mut about = Object::new();
+                    about.set("order_uuid", order.uuid.as_str().into());
+                    about.set("n", n.into());
+                    Json::Object(about).to_python_json()
+                });
                 reply.set("successfully_processed", true.into());
-                reply.set("order_json", Json::Object(about).to_python_json().into());
+                reply.set("order_json", text.into());
             }
             Verdict::Repeated => {
                 reply.set("error_message", repeated(&order.uuid).into());
@@ -247,7 +272,7 @@ impl Judge {
             }
             Verdict::Refused { .. } | Verdict::Fault { .. } => {}
         }
-        reply.set("miner_order_uuid", uuid.into());
+        reply.set("miner_order_uuid", order.uuid.as_str().into());
         if !self.options.says_should_retry {
             reply.remove("should_retry");
         }
@@ -257,8 +282,10 @@ impl Judge {
 
 impl Order {
     fn new(wire: Wire, sender: String, message: Object) -> Self {
-        let uuid =
-            message.get("miner_order_uuid").and_then(Json::as_str).unwrap_or_default().to_owned();
+        let uuid = match message.get("miner_order_uuid").and_then(Json::as_str) {
+            None | Some("") => Uuid::new_v4().to_string(),
+            Some(uuid) => uuid.to_owned(),
+        };
         let signal = message.get("signal").cloned().unwrap_or_else(|| Object::new().into());
         Self { sender, uuid, signal, message, wire }
     }

@@ -109,14 +109,14 @@ async fn respond(request: Request<Incoming>, shared: &Shared) -> Answer {
         }
     };
     match shared.faults.take(false) {
-        None => Ok(processed(shared, wire, &order, shared.judge.hotkey())),
+        None => Ok(processed(shared, wire, &order, shared.judge.hotkey()).await),
         Some(fault) => misbehave(shared, wire, &order, fault).await,
     }
 }
 
-fn processed(shared: &Shared, wire: Wire, order: &Order, hotkey: &str) -> Response<Body> {
-    let verdict = shared.judge.process(order);
-    concluded(shared, wire, order, hotkey, verdict)
+async fn processed(shared: &Shared, wire: Wire, order: &Order, hotkey: &str) -> Response<Body> {
+    let (verdict, order_json) = shared.judge.process(order).await;
+    concluded(shared, wire, order, hotkey, verdict, order_json)
 }
 
 fn concluded(
@@ -125,9 +125,10 @@ fn concluded(
     order: &Order,
     hotkey: &str,
     verdict: Verdict,
+    order_json: Option<String>,
 ) -> Response<Body> {
     let n = shared.next_n();
-    let reply = shared.judge.reply(order, &verdict, hotkey, n);
+    let reply = shared.judge.reply(order, &verdict, order_json, hotkey, n);
     shared.record_order(wire, order, verdict);
     json(StatusCode::OK, reply, wire)
 }
@@ -140,23 +141,23 @@ async fn misbehave(shared: &Shared, wire: Wire, order: &Order, fault: Fault) -> 
     Ok(match fault {
         Fault::Fail { message, should_retry } => {
             let verdict = Verdict::Failed { message, should_retry: Some(should_retry) };
-            concluded(shared, wire, order, own, verdict)
+            concluded(shared, wire, order, own, verdict, None)
         }
         Fault::RateLimit { seconds } => {
             // The network leaves should_retry as it was sent.
             let verdict = Verdict::Failed { message: rate_limited(seconds), should_retry: None };
-            concluded(shared, wire, order, own, verdict)
+            concluded(shared, wire, order, own, verdict, None)
         }
         Fault::Delay { ms } => {
             tokio::time::sleep(millis(ms)).await;
-            processed(shared, wire, order, own)
+            processed(shared, wire, order, own).await
         }
         Fault::LoseAnswer => {
-            processed(shared, wire, order, own);
+            processed(shared, wire, order, own).await;
             return Err(Broken);
         }
         Fault::Truncate => {
-            processed(shared, wire, order, own);
+            processed(shared, wire, order, own).await;
             let piece =
                 stream::iter([Ok(Frame::data(Bytes::from_static(b"{\"succ"))), Err(Broken)]);
             let mut response = Response::new(StreamBody::new(piece).boxed_unsync());
@@ -165,10 +166,10 @@ async fn misbehave(shared: &Shared, wire: Wire, order: &Order, fault: Fault) -> 
         }
         Fault::WrongHotkey => {
             let other = crate::sign::ss58::encode(&[7; 32]);
-            processed(shared, wire, order, &other)
+            processed(shared, wire, order, &other).await
         }
         Fault::WrongOrder => {
-            let other = processed(shared, wire, order, own);
+            let other = processed(shared, wire, order, own).await;
             let text = format!(
                 r#"{{"successfully_processed":true,"validator_hotkey":"{own}","miner_order_uuid":"other"}}"#
             );

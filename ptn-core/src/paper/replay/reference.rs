@@ -2,9 +2,9 @@
 
 use crate::order::OrderType;
 use crate::paper::DAY_MS;
-use crate::paper::book::Book;
 use crate::paper::order::{Order, Size};
-use crate::paper::rules::{PairRules, PaperRules};
+use crate::paper::rules::PairRules;
+use crate::paper::validator::{PaperError, PaperValidator};
 use crate::store::UnixMs;
 use crate::trade_pair::TradePairId;
 
@@ -36,12 +36,16 @@ impl Holder {
     }
 
     /// Opens where nothing is open, and closes what was opened on another day. What is refused is
-    /// tried again later. Tells whether an order was taken.
-    pub(super) fn trade(&mut self, book: &mut Book, rules: &PaperRules, now_ms: UnixMs) -> bool {
+    /// tried again later.
+    pub(super) fn trade(
+        &mut self,
+        validator: &mut PaperValidator,
+        now_ms: UnixMs,
+    ) -> Result<(), PaperError> {
         if now_ms < self.not_before_ms {
-            return false;
+            return Ok(());
         }
-        let open = book.account(&self.hotkey).and_then(|account| {
+        let open = validator.book().account(&self.hotkey).and_then(|account| {
             account.open().into_iter().find(|p| p.pair == &self.pair).map(|p| p.open_ms)
         });
         let (kind, size) = match open {
@@ -49,12 +53,13 @@ impl Holder {
             Some(at_ms) if at_ms.div_euclid(DAY_MS) < now_ms.div_euclid(DAY_MS) => {
                 (OrderType::Flat, None)
             }
-            Some(_) => return false,
+            Some(_) => return Ok(()),
         };
         self.orders += 1;
         let uuid = format!("{}-{}", self.hotkey, self.orders);
         let order = Order::market(uuid, self.pair.clone(), kind, size);
         self.not_before_ms = now_ms + PAUSE_MS;
-        book.receive(rules, &self.hotkey, &order, now_ms).is_ok()
+        // A refusal is the end of this try.
+        validator.order(now_ms, &self.hotkey, &order).map(drop)
     }
 }

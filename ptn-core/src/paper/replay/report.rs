@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::super::elimination::Elimination;
+use super::super::curve::Point;
 use crate::store::UnixMs;
 
 /// The whole result.
@@ -39,7 +40,7 @@ pub struct Report {
     pub notes: Vec<Note>,
     /// The weights at the end.
     pub weight: WeightRow,
-    /// The account over time, at most [`super::MOST_POINTS`] points.
+    /// The account over time, at most [`crate::paper::MOST_POINTS`] points.
     pub curve: Vec<Point>,
 }
 
@@ -161,15 +162,4 @@ pub struct Member {
     pub net_return: f64,
     /// Whether it was put out.
     pub eliminated: bool,
-}
-
-/// The account at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Point {
-    /// When, in ms.
-    pub at_ms: UnixMs,
-    /// 1 is the start.
-    pub equity: f64,
-    /// The largest fall below the highest value since the point before.
-    pub drawdown: f64,
 }

@@ -1,10 +1,24 @@
 //! The account over time in a bounded number of points; the largest fall is exact.
 
-use super::MOST_POINTS;
-use super::report::Point;
+use serde::{Deserialize, Serialize};
+
 use crate::store::UnixMs;
 
-#[derive(Debug)]
+/// A curve has no more points than this.
+pub const MOST_POINTS: usize = 1500;
+
+/// The account at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// When, in ms.
+    pub at_ms: UnixMs,
+    /// 1 is the start.
+    pub equity: f64,
+    /// The largest fall below the highest value since the point before.
+    pub drawdown: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Curve {
     points: Vec<Point>,
     /// Values closer than this share a point.
@@ -43,6 +57,10 @@ impl Curve {
             }
             _ => self.points.push(point),
         }
+    }
+
+    pub(super) fn points(&self) -> &[Point] {
+        &self.points
     }
 
     pub(super) fn into_points(self) -> Vec<Point> {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 
 use crate::paper::account::Account;
 use crate::paper::drawdown::AccountKind;
 use crate::paper::elimination::Elimination;
-use crate::paper::field_2024::{Event2024, Field2024};
-use crate::paper::field_2026::{Event2026, Field2026};
+use crate::paper::field_2024::{Event2024, Field2024, State2024};
+use crate::paper::field_2026::{Event2026, Field2026, State2026};
 use crate::paper::ledger::{Ledger2026, LedgerError};
 use crate::paper::score_rules::{ScoreRules2024, ScoreRules2026};
 use crate::paper::weights::{Bucket, Weights};
@@ -16,23 +17,74 @@ use crate::rules::{Era, RulesError};
 use crate::store::UnixMs;
 
 /// How much of an account the field has seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Seen {
     closed: usize,
     realised: f64,
     fees: f64,
 }
 
-#[derive(Debug)]
+/// As what a miner takes part. Means nothing in 2024.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldStanding {
+    /// The selected asset class.
+    pub asset_class: String,
+    /// Its stage.
+    pub stage: Bucket,
+    /// Whether it has collateral.
+    pub collateral: bool,
+}
+
+impl Default for FieldStanding {
+    /// One that trades everything, has passed its challenge, and has collateral.
+    fn default() -> Self {
+        Self { asset_class: "all_markets".to_owned(), stage: Bucket::MainComp, collateral: true }
+    }
+}
+
+/// Losses of an account, as the rule set measures them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Losses {
+    /// By the rules of 2024.
+    Y2024 {
+        /// Portfolio over its highest value; 1 is no loss.
+        ratio: f64,
+    },
+    /// By the rules of 2026, in percent; negative is a gain.
+    Y2026 {
+        /// Since the last midnight.
+        intraday_pct: f64,
+        /// The last midnight against the highest one.
+        eod_pct: f64,
+    },
+}
+
+#[derive(Debug, Clone)]
 enum Field {
     Y2024(Box<Field2024>),
     Y2026(Box<Field2026>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Judge {
     field: Field,
     seen: BTreeMap<String, Seen>,
+}
+
+/// Everything about a judge but its rules.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct JudgeState {
+    field: FieldState,
+    seen: BTreeMap<String, Seen>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum FieldState {
+    #[serde(rename = "2024")]
+    Y2024(State2024),
+    #[serde(rename = "2026")]
+    Y2026(State2026),
 }
 
 impl Judge {
@@ -47,16 +99,78 @@ impl Judge {
         Ok(Self { field, seen: BTreeMap::new() })
     }
 
-    /// Lets a miner take part: in 2026 as a hotkey of its own that has passed its challenge.
-    pub(super) fn register(&mut self, hotkey: &str, at_ms: UnixMs) {
+    /// Goes on where another one of the same rules was.
+    pub(super) fn resume(state: JudgeState) -> Result<Self, RulesError> {
+        let field = match state.field {
+            FieldState::Y2024(field) => {
+                Field::Y2024(Box::new(Field2024::resume(ScoreRules2024::built_in()?, field)))
+            }
+            FieldState::Y2026(field) => {
+                Field::Y2026(Box::new(Field2026::resume(ScoreRules2026::built_in()?, field)))
+            }
+        };
+        Ok(Self { field, seen: state.seen })
+    }
+
+    /// What [`Judge::resume`] needs.
+    pub(super) fn state(&self) -> JudgeState {
+        let field = match &self.field {
+            Field::Y2024(field) => FieldState::Y2024(field.state()),
+            Field::Y2026(field) => FieldState::Y2026(field.state()),
+        };
+        JudgeState { field, seen: self.seen.clone() }
+    }
+
+    /// Lets a miner take part, in 2026 as a hotkey of its own. Doing so twice changes nothing.
+    pub(super) fn register(&mut self, hotkey: &str, standing: &FieldStanding, at_ms: UnixMs) {
         match &mut self.field {
             Field::Y2024(field) => field.register(hotkey),
             Field::Y2026(field) => {
-                let (kind, stage) = (AccountKind::Regular, Bucket::MainComp);
-                field.register(hotkey, Ledger2026::new(kind, "all_markets", stage, true, at_ms));
+                let FieldStanding { asset_class, stage, collateral } = standing;
+                let (kind, class) = (AccountKind::Regular, asset_class.as_str());
+                field.register(hotkey, Ledger2026::new(kind, class, *stage, *collateral, at_ms));
             }
         }
-        self.seen.insert(hotkey.to_owned(), Seen::default());
+        self.seen.entry(hotkey.to_owned()).or_default();
+    }
+
+    /// When the round of weights after a time is due.
+    pub(super) fn next_round_ms(&self, after_ms: UnixMs) -> UnixMs {
+        match &self.field {
+            Field::Y2024(field) => field.next_round_ms(after_ms),
+            Field::Y2026(field) => field.next_round_ms(after_ms),
+        }
+    }
+
+    /// Who is out, oldest first.
+    pub(super) fn eliminations(&self) -> &[Elimination] {
+        match &self.field {
+            Field::Y2024(field) => field.eliminations().rows(),
+            Field::Y2026(field) => field.eliminations().rows(),
+        }
+    }
+
+    /// The stage of a miner (2026).
+    pub(super) fn stage(&self, hotkey: &str) -> Option<Bucket> {
+        match &self.field {
+            Field::Y2024(_) => None,
+            Field::Y2026(field) => Some(field.ledger(hotkey)?.bucket),
+        }
+    }
+
+    /// The last judgement that can be made of a miner's losses.
+    pub(super) fn losses(&self, hotkey: &str, at_ms: UnixMs) -> Option<Losses> {
+        match &self.field {
+            Field::Y2024(field) => {
+                let check = field.check(hotkey, at_ms)?;
+                Some(Losses::Y2024 { ratio: check.dd })
+            }
+            Field::Y2026(field) => {
+                let check = field.check(hotkey)?;
+                let (intraday, eod) = (check.intraday_pct, check.eod_pct);
+                Some(Losses::Y2026 { intraday_pct: intraday, eod_pct: eod })
+            }
+        }
     }
 
     pub(super) fn advance(&mut self, now_ms: UnixMs) -> Vec<Elimination> {
@@ -159,11 +273,10 @@ impl Judge {
     }
 
     pub(super) fn is_out(&self, hotkey: &str) -> bool {
-        let list = match &self.field {
-            Field::Y2024(field) => field.eliminations(),
-            Field::Y2026(field) => field.eliminations(),
-        };
-        list.get(hotkey).is_some()
+        match &self.field {
+            Field::Y2024(field) => field.eliminations().get(hotkey).is_some(),
+            Field::Y2026(field) => field.eliminations().get(hotkey).is_some(),
+        }
     }
 
     pub(super) fn weights(&self, now_ms: UnixMs) -> Weights {
