@@ -316,7 +316,7 @@ impl PaperDesk {
                 }
                 std::thread::sleep(self.clock.until(tick.at_ms).clamp(MOMENT, BEAT));
             }
-            let Ok(job) = price(tick.pair.clone(), Quote::last(tick.price, tick.at_ms)) else {
+            let Ok(job) = price(tick.pair.clone(), tick.quote()) else {
                 continue;
             };
             if self.jobs.blocking_send(job).is_err() {

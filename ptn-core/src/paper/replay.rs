@@ -24,7 +24,6 @@ use std::collections::BTreeMap;
 use super::account::{Account, Answer, Event};
 use super::elimination::Elimination;
 use super::leveraged::Added;
-use super::market::Quote;
 use super::order::Order;
 use super::prices::{PriceError, PriceSource, Tick};
 use super::rules::Generation;
@@ -153,8 +152,7 @@ impl Replay {
     pub fn tick(&mut self, tick: &Tick) -> Result<(), ReplayError> {
         self.settle(tick.at_ms)?;
         self.prices += 1;
-        let moved =
-            self.validator.price(tick.at_ms, &tick.pair, Quote::last(tick.price, tick.at_ms))?;
+        let moved = self.validator.price(tick.at_ms, &tick.pair, tick.quote())?;
         for (hotkey, events) in moved {
             if hotkey == self.settings.hotkey {
                 self.note_events(tick.at_ms, events);
