@@ -153,7 +153,7 @@ async fn listen(args: ListenArgs, out: &mut Output) -> Outcome {
     let wire = if args.wire == WireChoice::Dendrite { Wire::Dendrite } else { Wire::Btauth };
     let entry = validator.entry(wire);
     if let Some(path) = &args.write {
-        write_list(path, &entry)?;
+        write_list(path, &entry, "listen")?;
     }
     introduce(&entry, &args, out)?;
     let stop = process::stop_token().map_err(|e| Failure::io("cannot watch", "signals", &e))?;
@@ -179,10 +179,10 @@ async fn listen(args: ListenArgs, out: &mut Output) -> Outcome {
     Ok(process::OK)
 }
 
-const WRITTEN: &str = "# Written by ptn-cli listen: a validator on this machine.";
+const WRITTEN: &str = "# Written by ptn-cli ";
 
 /// The entry as it stands in a list of validators.
-fn block(entry: &Validator, remark: &str) -> String {
+pub(super) fn block(entry: &Validator, remark: &str) -> String {
     format!(
         "[[validator]]\nhotkey = \"{}\"\nip = \"{}\"\nport = {}\nv_trust = {:.1}\nstake = {:.1}\n\
          wire = \"{}\"{remark}\n",
@@ -196,7 +196,10 @@ fn block(entry: &Validator, remark: &str) -> String {
 }
 
 /// Writes the list, unless something else would be lost by it.
-fn write_list(path: &Path, entry: &Validator) -> Result<(), Failure> {
+///
+/// # Errors
+/// When the file is somebody's own, or cannot be written.
+pub(super) fn write_list(path: &Path, entry: &Validator, by: &str) -> Result<(), Failure> {
     let shown = path.display().to_string();
     let cannot = |e: &std::io::Error| Failure::io("cannot write", &shown, e);
     match std::fs::read_to_string(path) {
@@ -209,7 +212,8 @@ fn write_list(path: &Path, entry: &Validator) -> Result<(), Failure> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(cannot(&e)),
     }
-    std::fs::write(path, format!("{WRITTEN}\n\n{}", block(entry, ""))).map_err(|e| cannot(&e))
+    let text = format!("{WRITTEN}{by}: a validator on this machine.\n\n{}", block(entry, ""));
+    std::fs::write(path, text).map_err(|e| cannot(&e))
 }
 
 /// What to paste where.

@@ -3,6 +3,7 @@
 mod html;
 mod prices;
 mod replay;
+mod run;
 
 use clap::{ArgMatches, Args as _, Command};
 
@@ -15,10 +16,14 @@ pub fn command() -> Command {
     let replay = replay::ReplayArgs::augment_args(Command::new("replay"))
         .about("Replays recorded signals under the network's rules and reports the result")
         .after_help(replay::AFTER_HELP);
+    let run = run::RunArgs::augment_args(Command::new("run"))
+        .about("Stands as a validator on this machine, for miners to trade against")
+        .after_help(run::AFTER_HELP);
     Command::new("paper")
         .about("Trades on paper: what validators would do with your signals")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommand(run)
         .subcommand(replay)
 }
 
@@ -28,6 +33,7 @@ pub fn command() -> Command {
 /// As the sub-command.
 pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     match matches.subcommand() {
+        Some(("run", matches)) => run::run(matches, out),
         Some(("replay", matches)) => replay::run(matches, out),
         _ => Err(Failure::usage("a command is needed; see ptn-cli paper --help")),
     }

@@ -62,8 +62,4 @@ impl Curve {
     pub(super) fn points(&self) -> &[Point] {
         &self.points
     }
-
-    pub(super) fn into_points(self) -> Vec<Point> {
-        self.points
-    }
 }

@@ -169,6 +169,7 @@ pub struct PaperDesk {
     clock: PaperClock,
     begun: Begun,
     started_ms: UnixMs,
+    resumed_ms: UnixMs,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -196,7 +197,7 @@ impl PaperDesk {
         let events = broadcast::Sender::new(4096);
         let round = watch::Sender::new(validator.round().cloned().map(Arc::new));
         let rounds = round.subscribe();
-        let started_ms = validator.started_ms();
+        let (started_ms, resumed_ms) = (validator.started_ms(), validator.now_ms());
         let worker = Worker {
             validator,
             journal,
@@ -208,7 +209,7 @@ impl PaperDesk {
         let thread = std::thread::Builder::new().name("paper-desk".to_owned());
         let thread = thread.spawn(move || worker.run(inbox)).map_err(DeskError::Thread)?;
         let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Self { jobs, events, rounds, clock, begun, started_ms, thread })
+        Ok(Self { jobs, events, rounds, clock, begun, started_ms, resumed_ms, thread })
     }
 
     /// What it found in its folder.
@@ -224,6 +225,11 @@ impl PaperDesk {
     /// When the validator began, in ms, before all restarts.
     pub const fn started_ms(&self) -> UnixMs {
         self.started_ms
+    }
+
+    /// How far the validator was when the desk started, in ms: prices from before are done.
+    pub const fn resumed_ms(&self) -> UnixMs {
+        self.resumed_ms
     }
 
     /// Everything that happens from now on. A listener that is far behind misses some.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::rules::{PairRules, Rules2026};
+use super::rules::{Generation, PairRules, PaperRules, Rules2026};
 use crate::order::OrderType;
 use crate::store::UnixMs;
 use crate::trade_pair::TradePairId;
@@ -140,6 +140,26 @@ impl Market {
     /// The last quote of a pair.
     pub fn get(&self, pair: &TradePairId) -> Option<&Quote> {
         self.quotes.get(pair)
+    }
+
+    /// A quote with the rates to US dollars that other pairs give, where it has none of its own and
+    /// neither side of its pair is the dollar.
+    pub(crate) fn with_rates(&self, pair: &PairRules, rules: &PaperRules, quote: Quote) -> Quote {
+        let Generation::Y2026(own) = &rules.generation else { return quote };
+        let is_usd = |currency: &str| own.usd_like.iter().any(|usd| usd == currency);
+        let known = quote.usd_base.is_some() || quote.quote_usd.is_some();
+        if known || is_usd(&pair.quote) || is_usd(&pair.base) {
+            return quote;
+        }
+        let quote_usd = self.quotes.iter().find_map(|(id, last)| {
+            let other = rules.pair(id)?;
+            match (other.base == pair.quote, other.quote == pair.quote) {
+                (true, _) if is_usd(&other.quote) => Some(last.price),
+                (_, true) if is_usd(&other.base) => Some(1.0 / last.price),
+                _ => None,
+            }
+        });
+        Quote { quote_usd, ..quote }
     }
 
     /// Every pair with its last quote.

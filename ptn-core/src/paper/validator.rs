@@ -317,7 +317,8 @@ impl PaperValidator {
         self.feed(hotkey)
     }
 
-    /// Takes a price and returns what it did by hotkey.
+    /// Takes a price and returns what it did by hotkey. Rates to US dollars that it lacks come from
+    /// the other pairs.
     ///
     /// # Errors
     /// When it comes too late, or an account reached an impossible amount.
@@ -328,6 +329,10 @@ impl PaperValidator {
         quote: Quote,
     ) -> Result<Vec<(String, Vec<Event>)>, PaperError> {
         self.settle(at_ms)?;
+        let quote = match self.rules.pair(pair) {
+            Some(own) => self.book.market().with_rates(own, &self.rules, quote),
+            None => quote,
+        };
         let moved = self.book.on_price(&self.rules, pair, quote);
         let holds = |account: &&Account| account.holds(pair);
         let mut touched: Vec<String> =

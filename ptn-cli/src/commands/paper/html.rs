@@ -3,12 +3,13 @@
 
 use std::fmt::Write as _;
 
-use ptn_core::paper::replay::{Point, Report};
+use ptn_core::paper::Point;
+use ptn_core::paper::replay::Report;
 
 use super::replay::{distance, drawdown, percent, weight};
 use crate::text::date_time;
 
-const STYLE: &str = "\
+pub(super) const STYLE: &str = "\
 :root{--ink:#1c2530;--dim:#5d6b7a;--line:#d9e0e7;--blue:#1f5fa8;--red:#b3372f;--back:#f6f8fa}\
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);\
 font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\
@@ -226,7 +227,7 @@ fn field(page: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 /// Text as HTML shows it, in elements and attributes.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -52,7 +52,7 @@ pub(super) struct ReplayArgs {
     html: Option<PathBuf>,
 }
 
-fn usd(text: &str) -> Result<f64, String> {
+pub(super) fn usd(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(usd) if (1.0..=1e12).contains(&usd) => Ok(usd),
         _ => Err("write an amount from 1 to 1e12".to_owned()),
