@@ -191,8 +191,7 @@ impl Replay {
     pub fn tick(&mut self, tick: &Tick) -> Result<(), ReplayError> {
         self.settle(tick.at_ms)?;
         self.prices += 1;
-        let moved =
-            self.book.on_price(&self.rules, &tick.pair, tick.quote());
+        let moved = self.book.on_price(&self.rules, &tick.pair, tick.quote());
         for (hotkey, events) in moved {
             if hotkey == self.settings.hotkey {
                 self.note_events(tick.at_ms, events);
