@@ -22,7 +22,7 @@ mod spec;
 
 pub use csv::CsvPrices;
 pub use defaults::PriceDefaults;
-pub use pushed::{PriceSender, PushedPrices};
+pub use pushed::{PriceSender, Pushed, PushedError, PushedPrices};
 pub use random_walk::RandomWalk;
 pub use spec::{FeedUrl, PriceSpec, PriceSpecError};
 

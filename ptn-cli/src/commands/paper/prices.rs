@@ -41,7 +41,9 @@ fn time(text: &str) -> Result<UnixMs, String> {
     let day = || text.parse::<jiff::civil::Date>()?.to_zoned(jiff::tz::TimeZone::UTC);
     let at = text.parse::<jiff::Timestamp>().or_else(|_| day().map(|day| day.timestamp()));
     let ms = at.ok().map(jiff::Timestamp::as_millisecond).filter(|ms| (0..=MAX_MS).contains(ms));
-    ms.ok_or_else(|| "write a day such as 2026-06-30, or a time such as 2026-06-30T12:00:00Z".to_owned())
+    ms.ok_or_else(|| {
+        "write a day such as 2026-06-30, or a time such as 2026-06-30T12:00:00Z".to_owned()
+    })
 }
 
 impl PriceArgs {
@@ -64,9 +66,9 @@ impl PriceArgs {
     ) -> Result<Box<dyn PriceSource>, Failure> {
         let bounded = self.days.is_some() || self.until.is_some();
         match &self.prices {
-            PriceSpec::Csv(_) if bounded => {
-                Err(Failure::usage("--days and --until are for walk:SEED; a file ends where it ends"))
-            }
+            PriceSpec::Csv(_) if bounded => Err(Failure::usage(
+                "--days and --until are for walk:SEED; a file ends where it ends",
+            )),
             PriceSpec::Csv(path) => {
                 let file = File::open(path).map_err(|e| unreadable(path, &e))?;
                 let bad = |e: PriceError| self.failure(e.code(), &e);
@@ -92,7 +94,8 @@ impl PriceArgs {
         signals: &[TimedSignal],
     ) -> Result<RandomWalk, Failure> {
         let data = |e: RulesError| self.failure("rules", &e);
-        let (rules, defaults) = (Rules::load(era).map_err(data)?, PriceDefaults::load().map_err(data)?);
+        let (rules, defaults) =
+            (Rules::load(era).map_err(data)?, PriceDefaults::load().map_err(data)?);
         let step_ms = defaults.replay_step_ms();
         let times = || signals.iter().map(|signal| signal.received_ms);
         // A price comes before the first signal: at its time or at the full step before.
@@ -111,7 +114,8 @@ impl PriceArgs {
             named => named.to_vec(),
         };
         let bad = |e: WalkError| self.failure(e.code(), &e);
-        let walk = RandomWalk::of(&rules.catalogue, &pairs, seed, start_ms, step_ms).map_err(bad)?;
+        let walk =
+            RandomWalk::of(&rules.catalogue, &pairs, seed, start_ms, step_ms).map_err(bad)?;
         Ok(walk.until(until_ms).with_hours(MarketHours::load().map_err(data)?))
     }
 
@@ -122,7 +126,8 @@ impl PriceArgs {
 
 /// What the signals trade, or else the usual pairs.
 fn pairs_of(signals: &[TimedSignal], rules: &Rules, defaults: &PriceDefaults) -> Vec<TradePairId> {
-    let traded = signals.iter().filter_map(|signal| signal.signal(rules).ok()?.trade_pair().cloned());
+    let traded =
+        signals.iter().filter_map(|signal| signal.signal(rules).ok()?.trade_pair().cloned());
     let known = traded.filter(|pair| rules.catalogue.get(pair.as_str()).is_some());
     let pairs: BTreeSet<TradePairId> = known.collect();
     if pairs.is_empty() {

@@ -70,15 +70,11 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let mut prices = args.prices.open(era, &signals)?;
     let bad_prices = |e: ReplayError| {
         let from_prices = matches!(e, ReplayError::Prices(_) | ReplayError::NoPrices);
-        let place =
-            if from_prices { format!("{}: ", args.prices.place()) } else { String::new() };
+        let place = if from_prices { format!("{}: ", args.prices.place()) } else { String::new() };
         Failure::new(process::USAGE, e.code(), format!("{place}{e}"))
     };
-    let settings = ReplaySettings {
-        era,
-        hotkey: args.hotkey.clone(),
-        account_usd: args.account_size,
-    };
+    let settings =
+        ReplaySettings { era, hotkey: args.hotkey.clone(), account_usd: args.account_size };
     let report = replay::run(settings, &mut *prices, signals).map_err(bad_prices)?;
     if let Some(path) = &args.html {
         write_page(path, &html::page(&report))?;

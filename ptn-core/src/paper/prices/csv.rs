@@ -157,7 +157,8 @@ impl<R: BufRead> CsvPrices<R> {
         }
         let row = if self.columns.contains(&"price") {
             // Without its column or its value a side of the book is not known.
-            let side = |field| if value(field).is_empty() { Ok(None) } else { price(field).map(Some) };
+            let side =
+                |field| if value(field).is_empty() { Ok(None) } else { price(field).map(Some) };
             let (bid, ask) = (side("bid")?, side("ask")?);
             if let Some((bid, ask)) = bid.zip(ask).filter(|(bid, ask)| bid > ask) {
                 return Err(PriceError::Crossed { line, bid, ask });

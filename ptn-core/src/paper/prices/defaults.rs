@@ -78,7 +78,8 @@ impl PriceDefaults {
     /// How a pair walks; nothing for a class that the file does not have.
     pub fn walk_pair(&self, pair: &TradePair) -> Option<WalkPair> {
         let class = self.walk.classes.get(&pair.class)?;
-        let (base, quote) = pair.display_name.split_once('/').unwrap_or((&pair.display_name, "USD"));
+        let (base, quote) =
+            pair.display_name.split_once('/').unwrap_or((&pair.display_name, "USD"));
         let usd = |currency: &str| self.walk.usd.get(currency);
         let start = match (usd(base), usd(quote)) {
             (Some(base), Some(quote)) => base / quote,

@@ -112,7 +112,9 @@ pub enum PushError {
         allowed: &'static str,
     },
     /// A pair that is not taken here.
-    #[error("row {row}, trade_pair: {pair:?} is none of the pairs that are traded here; ids are case-sensitive, such as BTCUSDC")]
+    #[error(
+        "row {row}, trade_pair: {pair:?} is none of the pairs that are traded here; ids are case-sensitive, such as BTCUSDC"
+    )]
     UnknownPair {
         /// Where.
         row: usize,
@@ -120,7 +122,9 @@ pub enum PushError {
         pair: String,
     },
     /// A time that has not come.
-    #[error("row {row}, time_ms: {at_ms} is {ahead_ms} ms ahead of this clock, {most_ms} are allowed; set the clock or leave time_ms out")]
+    #[error(
+        "row {row}, time_ms: {at_ms} is {ahead_ms} ms ahead of this clock, {most_ms} are allowed; set the clock or leave time_ms out"
+    )]
     Ahead {
         /// Where.
         row: usize,

@@ -194,7 +194,8 @@ impl FeedUrl {
     }
 
     fn parse(text: &str) -> Result<Self, &'static str> {
-        const WRONG: &str = "the address is wss://HOST, wss://HOST:PORT/PATH or ws://127.0.0.1:PORT";
+        const WRONG: &str =
+            "the address is wss://HOST, wss://HOST:PORT/PATH or ws://127.0.0.1:PORT";
         let (encrypted, rest) = match text.split_once("://") {
             Some(("wss", rest)) => (true, rest),
             Some(("ws", rest)) => (false, rest),
@@ -232,7 +233,9 @@ impl FeedUrl {
         };
         let loopback = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if !encrypted && !loopback && host != "localhost" {
-            return Err("ws:// is for this machine only, because anybody between could change the prices");
+            return Err(
+                "ws:// is for this machine only, because anybody between could change the prices",
+            );
         }
         Ok(Self { text: text.to_owned(), encrypted, host: host.to_owned(), port })
     }
