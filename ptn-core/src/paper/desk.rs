@@ -198,7 +198,7 @@ impl PaperDesk {
         let round = watch::Sender::new(validator.round().cloned().map(Arc::new));
         let rounds = round.subscribe();
         let (started_ms, resumed_ms) = (validator.started_ms(), validator.now_ms());
-        let worker = Worker {
+        let mut worker = Worker {
             validator,
             journal,
             since_state: 0,
@@ -206,6 +206,10 @@ impl PaperDesk {
             events: events.clone(),
             round,
         };
+        if !begun.resumed {
+            // From here on the folder knows when the validator began.
+            worker.keep_state()?;
+        }
         let thread = std::thread::Builder::new().name("paper-desk".to_owned());
         let thread = thread.spawn(move || worker.run(inbox)).map_err(DeskError::Thread)?;
         let thread = Arc::new(Mutex::new(Some(thread)));
