@@ -66,9 +66,7 @@ async fn single_validators_are_shown_and_strangers_named() {
     let uids = |args: &[&str]| -> Vec<(u64, usize)> {
         let (code, document) = world.json(&[&["subnet", "weights"], args].concat());
         assert_eq!(code, 0, "{document}");
-        let row = |v: &Value| {
-            (v["uid"].as_u64().unwrap(), v["weights"].as_array().unwrap().len())
-        };
+        let row = |v: &Value| (v["uid"].as_u64().unwrap(), v["weights"].as_array().unwrap().len());
         document["validators"].as_array().unwrap().iter().map(row).collect()
     };
     assert_eq!(uids(&["--uid", "0"]), [(0, 2)]);

@@ -66,12 +66,16 @@ async fn weights_come_back_with_hotkeys_shares_and_the_block_that_set_them() {
         assert_eq!((one.raw, two.raw), (21_846, 65_535));
         assert!((by_first.share(one) - 0.25).abs() < 1e-4, "{}", by_first.share(one));
         assert!((by_first.share(one) + by_first.share(two) - 1.0).abs() < 1e-12);
-        assert_eq!(by_second.weights.iter().map(|w| (w.uid, w.raw)).collect::<Vec<_>>(), [(
-            2, 65_535
-        )]);
+        assert_eq!(
+            by_second.weights.iter().map(|w| (w.uid, w.raw)).collect::<Vec<_>>(),
+            [(2, 65_535)]
+        );
         assert_eq!(weights.row_of(0).as_ref(), Some(by_first));
         let miner = weights.row_of(2).unwrap();
-        assert_eq!((miner.hotkey, miner.weights.len(), miner.last_update), (Some(address(3)), 0, 0));
+        assert_eq!(
+            (miner.hotkey, miner.weights.len(), miner.last_update),
+            (Some(address(3)), 0, 0)
+        );
         assert_eq!(weights.row_of(3), None);
         node.shutdown().await;
     }
@@ -243,9 +247,8 @@ async fn a_commitment_counts_as_an_update_and_shows_no_weights() {
 
 #[tokio::test]
 async fn what_a_runtime_lacks_for_weights_is_named() {
-    let lacking = |name: &str| -> MockBuilder {
-        builder().runtime(MockRuntime::plain(500).lacking(name))
-    };
+    let lacking =
+        |name: &str| -> MockBuilder { builder().runtime(MockRuntime::plain(500).lacking(name)) };
     let node = lacking("Weights").start().await.unwrap();
     let chain = client(&node);
     let error = chain.weights(NETUID).await.unwrap_err();

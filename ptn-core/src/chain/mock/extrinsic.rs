@@ -131,19 +131,13 @@ pub(super) fn check(
     if !state.has_stake_for_weights(&who, &call) {
         return Err(NotTaken::invalid(format!("Custom error: {STAKE_TOO_LOW}")));
     }
-    Ok(Signed {
-        bytes: bytes.to_vec(),
-        hash: hash(state, bytes),
-        who,
-        nonce,
-        call,
-        dies,
-    })
+    Ok(Signed { bytes: bytes.to_vec(), hash: hash(state, bytes), who, nonce, call, dies })
 }
 
-/// What including this extrinsic costs, if it can be read.
-pub(super) fn fee_of(state: &State, bytes: &[u8]) -> u64 {
+/// What including an extrinsic costs, if it can be read; its length follows it as four bytes.
+pub(super) fn fee_of(state: &State, input: &[u8]) -> u64 {
     let metadata = &state.spec.metadata;
+    let bytes = input.get(..input.len().saturating_sub(4)).unwrap_or_default();
     let extrinsic = decode_extrinsic(&mut &*bytes, metadata, metadata.types());
     extrinsic.map_or(0, |read| fee(read.pallet_name(), read.call_name()))
 }

@@ -15,9 +15,9 @@ use subxt::ext::frame_metadata::{RuntimeMetadata, RuntimeMetadataPrefixed};
 use super::types::{
     AccountId32, AccountInfo, BalancesCall, BalancesError, ChargeTransactionPayment,
     CheckMetadataHash, CheckNonce, Empty, Era, EventRecord, H256, Metagraph, MultiAddress,
-    MultiSignature, NetUidStorageIndex, RuntimeCall, RuntimeDispatchInfo, RuntimeError, RuntimeEvent,
-    SelectiveMetagraph, Spelling, SubtensorCall, SubtensorError, SubtensorEvent, SystemCall,
-    SystemEvent,
+    MultiSignature, NetUidStorageIndex, RuntimeCall, RuntimeDispatchInfo, RuntimeError,
+    RuntimeEvent, SelectiveMetagraph, Spelling, SubtensorCall, SubtensorError, SubtensorEvent,
+    SystemCall, SystemEvent,
 };
 
 const FINE: ItemDeprecationInfo = ItemDeprecationInfo::NotDeprecated;
