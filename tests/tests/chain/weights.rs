@@ -98,7 +98,13 @@ async fn a_subnet_of_256_validators_is_read_in_one_go() {
         .start()
         .await
         .unwrap();
-    let weights = client(&node).weights(NETUID).await.unwrap();
+    let chain = client(&node);
+    chain.connect().await.unwrap();
+    let before = chain.traffic().await;
+    let weights = chain.weights(NETUID).await.unwrap();
+    let traffic = chain.traffic().await.since(before);
+    assert_eq!(traffic.requests, 8);
+    assert!((500_000..700_000).contains(&traffic.bytes_in), "{traffic:?}");
     assert_eq!(weights.rows.len(), 256);
     for (uid, row) in weights.rows.iter().enumerate() {
         assert_eq!(usize::from(row.uid), uid, "in order, although the chain keeps them otherwise");
