@@ -1,4 +1,5 @@
-//! The chain: who the validators are, what a registration costs, and signed calls.
+//! The chain: who the validators are, what weights they give, what a registration costs, and signed
+//! calls.
 //!
 //! Everything goes through `subxt`'s dynamic interface with the metadata of the connected node, so
 //! that a runtime upgrade (every few weeks) needs no new release: names are looked up in the node's
@@ -39,6 +40,7 @@ mod refusal;
 mod shape;
 mod submit;
 mod units;
+mod weights;
 
 pub use account::{Balance, RegistrationTerms};
 pub use cache::MetagraphCache;
@@ -53,3 +55,4 @@ pub use outcome::Place;
 pub use refusal::{DispatchFailure, PoolRefusal};
 pub use submit::{DryRun, Progress, Step};
 pub use units::{Alpha, AmountError, Rao};
+pub use weights::{SubnetWeights, Weight, WeightRow};

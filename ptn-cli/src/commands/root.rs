@@ -50,7 +50,8 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     }
 }
 
-fn no_weights() -> Failure {
+/// Why subnet 0 has none.
+pub(crate) fn no_weights() -> Failure {
     Failure::failed(
         "no_root_weights",
         "the chain has no root weights: its call set_root_weights existed until the dynamic-TAO \
@@ -58,6 +59,7 @@ fn no_weights() -> Failure {
     )
     .hint(
         "emission now follows the prices of the subnets' alpha: a holder directs it by staking into \
-         subnets (call SubtensorModule.add_stake)",
+         subnets (call SubtensorModule.add_stake); what the validators of a subnet give to its miners: \
+         ptn-cli subnet weights",
     )
 }

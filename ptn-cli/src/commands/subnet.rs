@@ -1,8 +1,9 @@
-//! `subnet`: registering a hotkey, and who is in a subnet.
+//! `subnet`: registering a hotkey, who is in a subnet, and what its validators give.
 
 mod metagraph;
 mod register;
 mod validators;
+mod weights;
 
 use clap::{ArgMatches, Args as _, Command};
 use ptn_core::chain::{Metagraph, Neuron, Rao};
@@ -28,8 +29,10 @@ pub(crate) fn command(settings: AddSettings) -> Command {
     let metagraph = Command::new("metagraph").about("Every member of a subnet");
     let validators = Command::new("validators")
         .about("Who would get a signal, and who would not, by the rule set's policy");
+    let weights = weights::WeightsArgs::augment_args(Command::new("weights"))
+        .about("What each validator gives to whom, and when it was set");
     Command::new("subnet")
-        .about("Registers hotkeys and shows who is in a subnet")
+        .about("Registers hotkeys; shows who is in a subnet, and its weights")
         .visible_alias("s")
         .alias("subnets")
         .subcommand_required(true)
@@ -37,6 +40,7 @@ pub(crate) fn command(settings: AddSettings) -> Command {
         .subcommand(btcli(settings(register, &[CHAIN, WALLET])))
         .subcommand(settings(metagraph, &[CHAIN]))
         .subcommand(settings(validators, &[COMMON, CHAIN, POLICY]))
+        .subcommand(settings(weights, &[CHAIN]))
 }
 
 /// Runs the command.
@@ -48,8 +52,9 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> crate::Outcome {
         Some(("register", matches)) => register::run(matches, out),
         Some(("metagraph", matches)) => metagraph::run(matches, out),
         Some(("validators", matches)) => validators::run(matches, out),
+        Some(("weights", matches)) => weights::run(matches, out),
         _ => Err(Failure::usage(
-            "subnet register, metagraph or validators? see ptn-cli subnet --help",
+            "subnet register, metagraph, validators or weights? see ptn-cli subnet --help",
         )),
     }
 }

@@ -24,7 +24,8 @@ const IMMUNITY: StorageShape = StorageShape::subtensor("ImmunityPeriod", 1);
 const MEMBERS: StorageShape = StorageShape::subtensor("SubnetworkN", 1);
 const MAX_MEMBERS: StorageShape = StorageShape::subtensor("MaxAllowedUids", 1);
 const ADDED: StorageShape = StorageShape::subtensor("NetworksAdded", 1);
-const COMMIT_REVEAL: StorageShape = StorageShape::subtensor("CommitRevealWeightsEnabled", 1);
+pub(super) const COMMIT_REVEAL: StorageShape =
+    StorageShape::subtensor("CommitRevealWeightsEnabled", 1);
 const OWNER: StorageShape = StorageShape::subtensor("Owner", 1);
 
 const FOR_TERMS: &str = "showing the terms of registration";

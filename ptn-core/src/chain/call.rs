@@ -84,7 +84,22 @@ impl Call {
         Ok(Self::subtensor("root_register").with("hotkey", Argument::Account(account(hotkey)?.0)))
     }
 
-    /// Sets a validator's weights. Signed by the hotkey; refused where commit-reveal is on.
+    /// Sets a validator's weights: `weights[i]` for the member `uids[i]`. Signed by the hotkey, and
+    /// free of charge. The chain divides by the highest and multiplies by 65535 before it keeps
+    /// them, and counts shares of the sum. The version key is what the subnet's validators agree
+    /// on (200 on finney's subnet 8); the chain refuses one that is below the subnet's own.
+    ///
+    /// Refused where weights are taken only as commitments
+    /// ([`ChainClient::commit_reveal_enabled`](super::ChainClient::commit_reveal_enabled)).
+    ///
+    /// ```
+    /// # use ptn_core::chain::Call;
+    /// // Pairs as `paper::weights::Weights::for_chain` gives them.
+    /// let pairs = vec![(3_u16, 13_107_u16), (7, 65_535)];
+    /// let (uids, weights) = pairs.into_iter().unzip();
+    /// let call = Call::set_weights(8, uids, weights, 200);
+    /// assert_eq!(call.name(), "SubtensorModule.set_weights");
+    /// ```
     pub fn set_weights(netuid: u16, uids: Vec<u16>, weights: Vec<u16>, version_key: u64) -> Self {
         Self::subtensor("set_weights")
             .with("netuid", Argument::Number(netuid.into()))
@@ -93,7 +108,7 @@ impl Call {
             .with("version_key", Argument::Number(version_key.into()))
     }
 
-    /// Commits to weights that are revealed by time-lock. Signed by the hotkey.
+    /// Commits to weights that are revealed by time-lock. Signed by the hotkey, and free of charge.
     pub fn commit_timelocked_weights(
         netuid: u16,
         commit: Vec<u8>,

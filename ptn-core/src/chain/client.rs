@@ -22,6 +22,7 @@ use super::link::{At, Limits, Link, Traffic};
 use super::metagraph::{self, Metagraph};
 use super::network::{Network, check_endpoint, hash_text, is_exposed, parse_hash, shown};
 use super::units::Rao;
+use super::weights;
 use crate::sign::ss58;
 use crate::store::{UnixMs, now_ms};
 
@@ -194,6 +195,7 @@ impl ChainClient {
             }
             let missing = account::missing(metadata)
                 .into_iter()
+                .chain(weights::missing(metadata).map(|reason| (reason, weights::NEEDED_FOR)))
                 .map(|(shape, needed_for)| format!("{shape}, needed for {needed_for}"))
                 .collect();
             Ok(NodeInfo {

@@ -1,9 +1,9 @@
 //! A node on a loopback port, for tests and demos: a small chain with subnets, accounts and blocks,
 //! behind the JSON-RPC over WebSocket that a real node speaks.
 //!
-//! It checks what a real node checks (signature, lifetime, number, fee), charges fees, raises the
-//! runtime's errors by their names, and misbehaves on request. It knows no market, no consensus and
-//! no epochs. The client knows nothing of it: the same code runs against a real node.
+//! It checks what a real node checks (signature, lifetime, number, fee), charges fees (none for
+//! weights), raises the runtime's errors by their names, and misbehaves on request. It knows no
+//! market, no consensus and no epochs. The client knows nothing of it: the same code runs against a real node.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -54,8 +54,6 @@ use super::network::hash_text;
 use super::units::Rao;
 use crate::sign::ss58;
 
-/// What including a call costs, in RAO.
-pub(super) const FEE: u64 = 124_000;
 const TRANSACTION_VERSION: u32 = 1;
 
 /// The runtime of a mock.

@@ -41,15 +41,15 @@ fn shown(reason: &str) -> String {
 }
 
 impl PoolRefusal {
-    /// From the error object of the node.
-    pub(super) fn new(number: i32, message: &str, data: &str) -> Self {
+    /// From the error object of the node; the call is known by its pallet and name.
+    pub(super) fn new(call: &str, number: i32, message: &str, data: &str) -> Self {
         let text = words(if data.is_empty() { message } else { data });
         let custom = (number == 1010)
             .then(|| text.rsplit_once("Custom error: ").and_then(|(_, n)| n.trim().parse().ok()))
             .flatten();
         let known = custom.and_then(|n| CUSTOM.iter().find(|(number, _)| *number == n));
         let name = known.map(|(_, name)| *name);
-        let explained = name.and_then(explain);
+        let explained = name.and_then(|name| explain(in_context(call, name)));
         let has = |word: &str| text.contains(word);
         let (kind, meaning, next) = match number {
             1010 if custom.is_some() => (
@@ -167,6 +167,18 @@ impl DispatchFailure {
     }
 }
 
+/// The error that a call meets in a block for the same reason. The pool's numbers are few, so some
+/// stand for several.
+fn in_context<'a>(call: &str, name: &'a str) -> &'a str {
+    match (name, call.rsplit('.').next().unwrap_or_default()) {
+        ("StakeAmountTooLow", call) if call.ends_with("weights") => "NotEnoughStakeToSetWeights",
+        ("RateLimitExceeded", "register" | "burned_register" | "register_limit") => {
+            "TooManyRegistrationsThisInterval"
+        }
+        _ => name,
+    }
+}
+
 const UNKNOWN: &str = "Look the error up by its name in the documentation of the chain.";
 
 /// What a usual error means, and the next step.
@@ -232,12 +244,45 @@ fn explain(name: &str) -> Option<Explained> {
         "StakingOperationRateLimitExceeded" | "RateLimitExceeded" | "TxRateLimitExceeded" => {
             ("the account does this too often", "Wait a few blocks, then try again.")
         }
-        "SubnetNotExists" | "SubNetworkDoesNotExist" | "SubnetDoesntExist" => {
+        "SubnetNotExists"
+        | "SubNetworkDoesNotExist"
+        | "SubnetDoesntExist"
+        | "MechanismDoesNotExist" => {
             ("there is no such subnet on this network", "Check --netuid and --subtensor.network.")
         }
         "NeuronNoValidatorPermit" => (
             "only validators with a permit may set weights for others",
             "Stake more to the hotkey, and wait for the next epoch.",
+        ),
+        "WeightVecNotEqualSize" | "InputLengthsUnequal" => {
+            ("there must be a weight for every uid", "Give as many weights as uids.")
+        }
+        "UidVecContainInvalidOne" | "InvalidUid" | "UidNotFound" => (
+            "one of the uids has no member in this subnet",
+            "Take the uids of the subnet's members: ptn-cli subnet metagraph.",
+        ),
+        "DuplicateUids" => ("a uid is named twice", "Name each uid once."),
+        "UidsLengthExceedUidsInSubNet" => {
+            ("there are more uids than the subnet has members", "Name each member at most once.")
+        }
+        "WeightVecLengthIsLow" => (
+            "the subnet demands weights for more members than that",
+            "Name more members; a weight may be zero.",
+        ),
+        "MaxWeightExceeded" => (
+            "one weight is a larger share than the subnet allows",
+            "Spread the weights over more members.",
+        ),
+        "CanNotSetRootNetworkWeights" => {
+            ("subnet 0 is the root, which has no weights any more", "Name another --netuid.")
+        }
+        "CommitRevealDisabled" => (
+            "this subnet takes weights as they are, not as commitments",
+            "Set the weights instead.",
+        ),
+        "TooManyUnrevealedCommits" => (
+            "as many commitments as the subnet allows wait to be revealed",
+            "Wait until some of them are revealed.",
         ),
         "NotEnoughStakeToSetWeights" => {
             ("the hotkey has less stake than weights need", "Stake more to the hotkey.")
@@ -247,8 +292,8 @@ fn explain(name: &str) -> Option<Explained> {
             "Wait for the number of blocks that the subnet demands.",
         ),
         "IncorrectWeightVersionKey" => (
-            "the subnet demands a newer version of the validator software",
-            "Update, and state the version key of the subnet.",
+            "the version key is below the one that the subnet demands",
+            "Update the validator, and send the version key of the subnet.",
         ),
         "CommitRevealEnabled" => (
             "this subnet takes weights only as commitments that are revealed later",
@@ -311,6 +356,23 @@ const CUSTOM: &[(u8, &str)] = &[
 mod tests {
     use super::*;
 
+    const CALL: &str = "Balances.transfer_keep_alive";
+
+    #[test]
+    fn a_number_means_what_the_call_makes_of_it() {
+        let refusal = |call: &str, number: u8| {
+            let data = format!("Custom error: {number}");
+            PoolRefusal::new(call, 1010, "Invalid Transaction", &data)
+        };
+        let stake = refusal("SubtensorModule.set_weights", 1);
+        assert_eq!(stake.name, Some("StakeAmountTooLow"));
+        assert!(stake.to_string().contains("less stake than weights need"), "{stake}");
+        let amount = refusal("SubtensorModule.add_stake", 1);
+        assert!(amount.to_string().contains("below the smallest"), "{amount}");
+        let interval = refusal("SubtensorModule.burned_register", 6);
+        assert!(interval.to_string().contains("registrations in this interval"), "{interval}");
+    }
+
     #[test]
     fn refusals_of_the_pool_are_told_apart() {
         for (number, data, code) in [
@@ -329,11 +391,11 @@ mod tests {
             (1014, "", "chain_priority_too_low"),
             (-32000, "", "chain_refused"),
         ] {
-            let refusal = PoolRefusal::new(number, "Invalid Transaction", data);
+            let refusal = PoolRefusal::new(CALL, number, "Invalid Transaction", data);
             assert_eq!(refusal.code(), code, "{number} {data}");
             assert!(!refusal.next().is_empty());
         }
-        let limited = PoolRefusal::new(1010, "Invalid Transaction", "Custom error: 6");
+        let limited = PoolRefusal::new(CALL, 1010, "Invalid Transaction", "Custom error: 6");
         assert_eq!((limited.custom, limited.name), (Some(6), Some("RateLimitExceeded")));
         assert!(limited.to_string().contains("too often"), "{limited}");
     }

@@ -148,7 +148,7 @@ impl ChainClient {
                 Ok(stream) => return Ok(self.progress(sent, Source::Node(link, stream))),
                 Err(RpcError::User(e)) => {
                     let data = e.data.as_ref().map_or("", |d| d.get().trim_matches('"'));
-                    let refusal = PoolRefusal::new(e.code, &e.message, data);
+                    let refusal = PoolRefusal::new(&call.name(), e.code, &e.message, data);
                     if retried || !refusal.is_stale() {
                         return Err(ChainError::Refused(Box::new(refusal)));
                     }

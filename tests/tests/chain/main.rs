@@ -20,6 +20,7 @@ mod failover;
 mod reads;
 mod real;
 mod upgrades;
+mod weights;
 mod writes;
 
 use std::net::SocketAddr;

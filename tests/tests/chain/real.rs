@@ -77,10 +77,16 @@ async fn real_metadata_writes_calls_and_names_errors() {
         assert_eq!(failure.name, "HotKeyAlreadyRegisteredInSubNet", "{version}");
         assert!(!failure.docs.is_empty());
 
-        node.set_balance(&address(1), Rao(TAO));
-        let call = Call::set_weights(NETUID, vec![1, 2], vec![7, 8], 0);
-        chain.submit(&call, &key(1)).await.unwrap().wait_final().await.unwrap();
-        assert_eq!(node.weights(NETUID)[&0], [(1, 7), (2, 8)]);
+        // Call 0 of pallet 7: subnet 8, two uids, two weights, version key 200.
+        let call = Call::set_weights(NETUID, vec![1, 258], vec![7, 65_535], 200);
+        let run = chain.dry_run(&call, &address(1)).await.unwrap();
+        let bytes = "0x0700 0800 08 0100 0201 08 0700 ffff c800000000000000";
+        assert_eq!(run.encoded, bytes.replace(' ', ""), "{version}");
+        let call = Call::set_weights(NETUID, vec![1, 2], vec![7, 65_535], 200);
+        let set = chain.submit(&call, &key(1)).await.unwrap().wait_final().await.unwrap();
+        let row = chain.weights(NETUID).await.unwrap().row_of(0).unwrap();
+        let kept: Vec<_> = row.weights.iter().map(|weight| (weight.uid, weight.raw)).collect();
+        assert_eq!((kept, row.last_update), (vec![(1, 7), (2, 65_535)], set.number), "{version}");
         let call = Call::transfer_keep_alive(&address(10), Rao(TAO)).unwrap();
         chain.submit(&call, &coldkey()).await.unwrap().wait_final().await.unwrap();
         assert_eq!(node.balance(&address(10)), Rao(TAO));

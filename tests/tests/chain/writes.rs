@@ -196,27 +196,6 @@ async fn the_root_has_its_own_registration() {
 }
 
 #[tokio::test]
-async fn weights_are_set_by_the_hotkey_and_read_back() {
-    for runtime in [MockRuntime::plain(393), MockRuntime::newtypes(440)] {
-        let node = builder().runtime(runtime).start().await.unwrap();
-        node.set_balance(&address(1), Rao(TAO));
-        let chain = client(&node);
-        let call = Call::set_weights(NETUID, vec![0, 1, 2], vec![10, 20, 65_535], 0);
-        chain.submit(&call, &key(1)).await.unwrap().wait_final().await.unwrap();
-        assert_eq!(node.weights(NETUID)[&0], [(0, 10), (1, 20), (2, 65_535)]);
-
-        node.change(NETUID, |subnet| subnet.commit_reveal = true);
-        let steps = steps(&chain, &call, &key(1)).await;
-        let Some(Err(ChainError::Failed(failure))) = steps.last() else { panic!("{steps:?}") };
-        assert_eq!(failure.name, "CommitRevealEnabled");
-        let call = Call::commit_timelocked_weights(NETUID, vec![1, 2, 3], 77, 4);
-        chain.submit(&call, &key(1)).await.unwrap().wait_final().await.unwrap();
-        assert_eq!(node.subnet(NETUID).unwrap().commits[&0], [1, 2, 3]);
-        node.shutdown().await;
-    }
-}
-
-#[tokio::test]
 async fn a_dry_run_shows_call_and_fee_and_sends_nothing() {
     let node = builder().start().await.unwrap();
     let chain = client(&node);

@@ -12,7 +12,7 @@ use subxt::ext::codec::Encode;
 use subxt::utils::H256;
 use tokio::sync::{broadcast, mpsc};
 
-use super::dispatch::Failed;
+use super::dispatch::{Failed, fee};
 use super::encode::{Value, put};
 use super::extrinsic::{self, NotTaken, Signed};
 use super::state::State;
@@ -175,7 +175,8 @@ impl Chain {
                 continue;
             }
             account.nonce += 1;
-            if !state.withdraw(signed.who, super::FEE) {
+            let fee = fee(&signed.call.pallet, &signed.call.name);
+            if fee > 0 && !state.withdraw(signed.who, fee) {
                 self.tell(signed.hash, &json!("invalid"), true);
                 continue;
             }

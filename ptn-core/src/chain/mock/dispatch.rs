@@ -11,6 +11,12 @@ use crate::chain::units::{Alpha, Rao};
 /// The account must keep this much.
 pub(super) const EXISTENTIAL_DEPOSIT: u64 = 500;
 
+/// What including a call costs, in RAO. Weights are free, so that hotkeys need no TAO.
+pub(super) fn fee(pallet: &str, name: &str) -> u64 {
+    let weights = ["set_weights", "commit_timelocked_weights"];
+    if pallet == "SubtensorModule" && weights.contains(&name) { 0 } else { 124_000 }
+}
+
 /// A call as it was decoded.
 #[derive(Debug, Clone)]
 pub(super) struct DecodedCall {
@@ -99,10 +105,14 @@ impl State {
             ("SubtensorModule", "set_weights") => self.set_weights(who, call, block),
             ("SubtensorModule", "commit_timelocked_weights") => {
                 let commit: Vec<u8> = call.get(self, "commit")?;
-                let (subnet, uid) = self.member(who, call)?;
-                if !subnet.commit_reveal {
+                if !self.subnet(call)?.commit_reveal {
                     return Err(subtensor("CommitRevealDisabled"));
                 }
+                let (subnet, uid) = self.member(who, call)?;
+                if subnet.is_too_soon(uid, block) {
+                    return Err(subtensor("CommittingWeightsTooFast"));
+                }
+                subnet.updated(uid, block);
                 subnet.commits.insert(uid, commit);
                 Ok(())
             }
@@ -198,40 +208,102 @@ impl State {
         Ok((subnet, uid))
     }
 
+    fn subnet(&mut self, call: &DecodedCall) -> Result<&mut super::MockSubnet, Failed> {
+        let netuid: u16 = call.get(self, "netuid")?;
+        self.subnets.get_mut(&netuid).ok_or(subtensor("SubnetNotExists"))
+    }
+
+    /// Whether the pool takes a call that needs stake: those about weights do.
+    pub(super) fn has_stake_for_weights(&self, who: &Key, call: &DecodedCall) -> bool {
+        if fee(&call.pallet, &call.name) > 0 {
+            return true;
+        }
+        let netuid = call.get::<u16>(self, "netuid").ok();
+        let Some(subnet) = netuid.and_then(|netuid| self.subnets.get(&netuid)) else { return true };
+        let uid = subnet.uid_of(who).map(usize::from);
+        let neuron = uid.and_then(|uid| subnet.neurons.get(uid));
+        neuron.map_or(Alpha(0), |neuron| neuron.stake) >= subnet.weights_min_stake
+    }
+
+    /// The checks of the chain in its order.
     fn set_weights(&mut self, who: Key, call: &DecodedCall, block: u64) -> Result<(), Failed> {
         let uids: Vec<u16> = call.get(self, "dests")?;
         let weights: Vec<u16> = call.get(self, "weights")?;
         let version: u64 = call.get(self, "version_key")?;
+        let netuid: u16 = call.get(self, "netuid")?;
+        if self.subnets.get(&netuid).is_some_and(|subnet| subnet.commit_reveal) {
+            return Err(subtensor("CommitRevealEnabled"));
+        }
+        if uids.len() != weights.len() {
+            return Err(subtensor("WeightVecNotEqualSize"));
+        }
+        if netuid == 0 {
+            return Err(subtensor("CanNotSetRootNetworkWeights"));
+        }
+        let members = self.subnet(call)?.neurons.len();
+        if uids.len() > members {
+            return Err(subtensor("UidsLengthExceedUidsInSubNet"));
+        }
         let (subnet, uid) = self.member(who, call)?;
-        let members = subnet.neurons.len();
-        let limit = subnet.weights_rate_limit;
-        let neuron = subnet.neurons.get_mut(usize::from(uid));
+        let neuron = subnet.neurons.get(usize::from(uid));
         let neuron = neuron.ok_or(subtensor("HotKeyNotRegisteredInSubNet"))?;
-        let error = if subnet.commit_reveal {
-            Some("CommitRevealEnabled")
-        } else if uids.len() != weights.len() {
-            Some("WeightVecNotEqualSize")
-        } else if uids.iter().any(|uid| usize::from(*uid) >= members) {
-            Some("UidVecContainInvalidOne")
+        let for_itself = uids == [uid];
+        let highest = weights.iter().copied().max().unwrap_or_default();
+        let sum: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+        let limit = u64::from(subnet.max_weight_limit);
+        let mut once = uids.clone();
+        once.sort_unstable();
+        once.dedup();
+        let error = if neuron.stake < subnet.weights_min_stake {
+            Some("NotEnoughStakeToSetWeights")
         } else if version < subnet.weights_version {
             Some("IncorrectWeightVersionKey")
-        } else if !neuron.permit {
-            Some("NeuronNoValidatorPermit")
-        } else if neuron.last_update > 0 && block < neuron.last_update + limit {
+        } else if subnet.is_too_soon(uid, block) {
             Some("SettingWeightsTooFast")
+        } else if !for_itself && !neuron.permit {
+            Some("NeuronNoValidatorPermit")
+        } else if once.len() != uids.len() {
+            Some("DuplicateUids")
+        } else if uids.iter().any(|uid| usize::from(*uid) >= members) {
+            Some("UidVecContainInvalidOne")
+        } else if !for_itself && uids.len() < usize::from(subnet.min_allowed_weights).min(members) {
+            Some("WeightVecLengthIsLow")
+        } else if !for_itself && u64::from(highest) * u64::from(u16::MAX) > limit * sum {
+            Some("MaxWeightExceeded")
         } else {
             None
         };
         if let Some(name) = error {
             return Err(subtensor(name));
         }
-        neuron.last_update = block;
-        subnet.weights.insert(uid, uids.into_iter().zip(weights).collect());
+        subnet.updated(uid, block);
+        let kept = uids.into_iter().zip(weights.into_iter().map(|w| upscaled(w, highest)));
+        subnet.weights.insert(uid, kept.collect());
         Ok(())
     }
 }
 
+/// A weight as the chain keeps it: the highest of its row is 65535, halves are rounded up.
+fn upscaled(weight: u16, highest: u16) -> u16 {
+    let (weight, highest) = (u32::from(weight), u32::from(highest.max(1)));
+    let scaled = (weight * u32::from(u16::MAX) + highest / 2) / highest;
+    u16::try_from(scaled).unwrap_or(u16::MAX)
+}
+
 impl super::MockSubnet {
+    /// Whether a member set weights too recently to do so again.
+    fn is_too_soon(&self, uid: u16, block: u64) -> bool {
+        let last = self.neurons.get(usize::from(uid)).map_or(0, |neuron| neuron.last_update);
+        last > 0 && block.saturating_sub(last) < self.weights_rate_limit
+    }
+
+    /// A member did something about its weights.
+    fn updated(&mut self, uid: u16, block: u64) {
+        if let Some(neuron) = self.neurons.get_mut(usize::from(uid)) {
+            neuron.last_update = block;
+        }
+    }
+
     /// Whom a newcomer takes the place of: nobody, or the one with the least emission that is not
     /// immune; an error when all are.
     fn evicted(&self, block: u64) -> Result<Option<usize>, ()> {
@@ -257,7 +329,8 @@ fn newcomer(hotkey: Key, coldkey: Key, block: u64) -> MockNeuron {
         active: false,
         scores: [0; 5],
         emission: Alpha(0),
-        last_update: 0,
+        // The chain counts joining as an update.
+        last_update: block,
         registered_at: block,
     }
 }

@@ -8,9 +8,12 @@ use subxt::ext::codec::{Compact, Decode, Encode};
 use subxt::ext::frame_decode::extrinsics::decode_extrinsic;
 use subxt::utils::{Era, H256};
 
-use super::dispatch::{DecodedCall, EXISTENTIAL_DEPOSIT};
+use super::dispatch::{DecodedCall, EXISTENTIAL_DEPOSIT, fee};
 use super::state::{Key, State};
 use crate::sign::verify_key;
+
+/// The runtime's number for a stake that is below what weights need.
+const STAKE_TOO_LOW: u8 = 1;
 
 /// Why a pool does not take an extrinsic: code, message, data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +112,8 @@ pub(super) fn check(
         return Err(NotTaken::invalid("Transaction is outdated"));
     }
     let spendable = account.free.saturating_sub(account.frozen);
-    if spendable < super::FEE.saturating_add(EXISTENTIAL_DEPOSIT) {
+    let fee = fee(extrinsic.pallet_name(), extrinsic.call_name());
+    if fee > 0 && spendable < fee.saturating_add(EXISTENTIAL_DEPOSIT) {
         let why = "Inability to pay some fees (e.g. account balance too low)";
         return Err(NotTaken::invalid(why));
     }
@@ -119,18 +123,23 @@ pub(super) fn check(
             (argument.name().to_owned(), *argument.ty(), part(argument.range()).to_vec())
         })
         .collect();
-    Ok(Signed {
-        bytes: bytes.to_vec(),
-        hash: hash(state, bytes),
-        who,
-        nonce,
-        call: DecodedCall {
-            pallet: extrinsic.pallet_name().to_owned(),
-            name: extrinsic.call_name().to_owned(),
-            arguments,
-        },
-        dies,
-    })
+    let call = DecodedCall {
+        pallet: extrinsic.pallet_name().to_owned(),
+        name: extrinsic.call_name().to_owned(),
+        arguments,
+    };
+    if !state.has_stake_for_weights(&who, &call) {
+        return Err(NotTaken::invalid(format!("Custom error: {STAKE_TOO_LOW}")));
+    }
+    Ok(Signed { bytes: bytes.to_vec(), hash: hash(state, bytes), who, nonce, call, dies })
+}
+
+/// What including an extrinsic costs, if it can be read; its length follows it as four bytes.
+pub(super) fn fee_of(state: &State, input: &[u8]) -> u64 {
+    let metadata = &state.spec.metadata;
+    let bytes = input.get(..input.len().saturating_sub(4)).unwrap_or_default();
+    let extrinsic = decode_extrinsic(&mut &*bytes, metadata, metadata.types());
+    extrinsic.map_or(0, |read| fee(read.pallet_name(), read.call_name()))
 }
 
 /// First block of a lifetime, and the first one after it.

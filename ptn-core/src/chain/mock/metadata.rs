@@ -15,9 +15,9 @@ use subxt::ext::frame_metadata::{RuntimeMetadata, RuntimeMetadataPrefixed};
 use super::types::{
     AccountId32, AccountInfo, BalancesCall, BalancesError, ChargeTransactionPayment,
     CheckMetadataHash, CheckNonce, Empty, Era, EventRecord, H256, Metagraph, MultiAddress,
-    MultiSignature, RuntimeCall, RuntimeDispatchInfo, RuntimeError, RuntimeEvent,
-    SelectiveMetagraph, Spelling, SubtensorCall, SubtensorError, SubtensorEvent, SystemCall,
-    SystemEvent,
+    MultiSignature, NetUidStorageIndex, RuntimeCall, RuntimeDispatchInfo, RuntimeError,
+    RuntimeEvent, SelectiveMetagraph, Spelling, SubtensorCall, SubtensorError, SubtensorEvent,
+    SystemCall, SystemEvent,
 };
 
 const FINE: ItemDeprecationInfo = ItemDeprecationInfo::NotDeprecated;
@@ -60,6 +60,11 @@ fn per_subnet<S: Spelling>(
     default: usize,
 ) -> StorageEntryMetadata {
     map(name, &[StorageHasher::Identity], meta_type::<S::Netuid>(), value, Some(default))
+}
+
+/// A list for each of a subnet's mechanisms.
+fn per_index(name: &'static str, value: MetaType) -> StorageEntryMetadata {
+    map(name, &[StorageHasher::Identity], meta_type::<NetUidStorageIndex>(), value, Some(1))
 }
 
 fn pallet(
@@ -106,7 +111,8 @@ fn subtensor_storage<S: Spelling>() -> Vec<StorageEntryMetadata> {
             bool_(),
             Some(1),
         ),
-        per_subnet::<S>("ValidatorTrust", meta_type::<Vec<S::Share>>(), 1),
+        per_index("ValidatorTrust", meta_type::<Vec<S::Share>>()),
+        per_index("LastUpdate", meta_type::<Vec<u64>>()),
         per_subnet::<S>("Burn", meta_type::<S::Tao>(), 8),
         per_subnet::<S>("CollateralLockShare", meta_type::<S::Share>(), 2),
         per_subnet::<S>("NetworkRegistrationAllowed", bool_(), 1),
@@ -119,10 +125,11 @@ fn subtensor_storage<S: Spelling>() -> Vec<StorageEntryMetadata> {
         per_subnet::<S>("NetworksAdded", bool_(), 1),
         per_subnet::<S>("CommitRevealWeightsEnabled", bool_(), 1),
         per_subnet::<S>("WeightsVersionKey", meta_type::<u64>(), 8),
+        per_subnet::<S>("WeightsSetRateLimit", meta_type::<u64>(), 8),
         map(
             "Weights",
             &[StorageHasher::Identity, StorageHasher::Identity],
-            meta_type::<(S::Netuid, u16)>(),
+            meta_type::<(NetUidStorageIndex, u16)>(),
             meta_type::<Vec<(u16, u16)>>(),
             Some(1),
         ),

@@ -263,8 +263,11 @@ fn plain(chain: &Chain, method: &str, params: &[Json], behind: u64) -> Answer {
         },
         "state_getKeysPaged" => match block(3) {
             Some(block) => {
-                let keys = block.state.members(&bytes(params, 0).unwrap_or_default());
-                json!(keys.iter().map(|key| hash_text(key)).collect::<Vec<_>>())
+                let keys = block.state.keys(&bytes(params, 0).unwrap_or_default());
+                let most = params.get(1).and_then(Json::as_u64).unwrap_or_default();
+                let after = bytes(params, 2).unwrap_or_default();
+                let page = keys.iter().filter(|key| **key > after).map(|key| hash_text(key));
+                json!(page.take(usize::try_from(most).unwrap_or(0)).collect::<Vec<_>>())
             }
             None => return unknown(),
         },

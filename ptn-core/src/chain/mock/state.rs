@@ -129,8 +129,14 @@ pub struct MockSubnet {
     pub commit_reveal: bool,
     /// The version that weights must carry.
     pub weights_version: u64,
-    /// Blocks between two settings of weights.
+    /// Blocks between two settings of weights, or commitments to them; none by default.
     pub weights_rate_limit: u64,
+    /// The least stake that weights need; none by default.
+    pub weights_min_stake: Alpha,
+    /// The fewest weights that may be set at once, a weight for oneself apart; none by default.
+    pub min_allowed_weights: u16,
+    /// The highest share (of 65535) of one weight; everything by default.
+    pub max_weight_limit: u16,
     /// Weights, by the uid of who set them.
     pub weights: BTreeMap<u16, Vec<(u16, u16)>>,
     /// Committed weights that wait to be revealed, by the uid of who committed them.
@@ -154,6 +160,9 @@ impl Default for MockSubnet {
             commit_reveal: false,
             weights_version: 0,
             weights_rate_limit: 0,
+            weights_min_stake: Alpha(0),
+            min_allowed_weights: 0,
+            max_weight_limit: u16::MAX,
             weights: BTreeMap::new(),
             commits: BTreeMap::new(),
             this_block: 0,
@@ -222,8 +231,22 @@ impl State {
         None
     }
 
-    /// The keys of `IsNetworkMember` that begin like this: with a hotkey.
-    pub(super) fn members(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
+    /// The keys of storage that begin like this: with a hotkey in `IsNetworkMember`, or with a subnet
+    /// in `Weights`.
+    pub(super) fn keys(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
+        let entry = encode_storage_key_prefix("SubtensorModule", "Weights");
+        let netuid = prefix.strip_prefix(entry.as_slice());
+        let netuid = netuid.and_then(|rest| Some(u16::from_le_bytes(rest.try_into().ok()?)));
+        if let Some(subnet) = netuid.and_then(|netuid| self.subnets.get(&netuid)) {
+            let mut keys: Vec<Vec<u8>> =
+                subnet.weights.keys().map(|uid| [prefix, &uid.to_le_bytes()].concat()).collect();
+            keys.sort();
+            return keys;
+        }
+        self.members(prefix)
+    }
+
+    fn members(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
         let entry = encode_storage_key_prefix("SubtensorModule", "IsNetworkMember");
         let hotkey = prefix.strip_prefix(entry.as_slice()).and_then(|rest| rest.get(16..));
         let Some(hotkey) = hotkey.and_then(|key| Key::try_from(key).ok()) else {
@@ -263,6 +286,8 @@ impl State {
         Some(match entry {
             "Uids" => subnet.uid_of(&account(1)?)?.into(),
             "Keys" => Value::Bytes(subnet.neurons.get(usize::from(short(1)?))?.hotkey.to_vec()),
+            "LastUpdate" => column(subnet, |neuron| neuron.last_update.into()),
+            "WeightsSetRateLimit" => subnet.weights_rate_limit.into(),
             "ValidatorTrust" => column(subnet, |neuron| neuron.validator_trust.into()),
             "Burn" => subnet.burn.0.into(),
             "CollateralLockShare" => subnet.lock_share.into(),
@@ -325,7 +350,7 @@ impl State {
                 subnet.map(|s| self.selected(columns(s, block), &wanted, method.output_ty()))
             }
             "TransactionPaymentApi_query_info" => {
-                Some(Value::of([("partial_fee", super::FEE.into())]))
+                Some(Value::of([("partial_fee", super::extrinsic::fee_of(self, input).into())]))
             }
             _ => return Err(format!("this mock does not do {name}")),
         };

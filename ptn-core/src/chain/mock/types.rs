@@ -35,6 +35,9 @@ pub(super) struct Newtypes;
 
 #[derive(TypeInfo)]
 pub(super) struct NetUid(u16);
+/// The number of a subnet's table: every runtime here wraps it.
+#[derive(TypeInfo)]
+pub(super) struct NetUidStorageIndex(u16);
 #[derive(TypeInfo)]
 pub(super) struct TaoBalance(u64);
 #[derive(TypeInfo)]
@@ -377,6 +380,20 @@ pub(super) enum SubtensorError {
     UidVecContainInvalidOne,
     /// The price of registration is above the limit of the caller.
     RegistrationPriceLimitExceeded,
+    /// The caller has less stake than weights need.
+    NotEnoughStakeToSetWeights,
+    /// The weights name a neuron twice.
+    DuplicateUids,
+    /// The weights name more neurons than there are.
+    UidsLengthExceedUidsInSubNet,
+    /// The weights are fewer than the subnet demands.
+    WeightVecLengthIsLow,
+    /// A weight is above what the subnet allows.
+    MaxWeightExceeded,
+    /// The root network has no weights.
+    CanNotSetRootNetworkWeights,
+    /// A transactor exceeded the rate limit for committing weights.
+    CommittingWeightsTooFast,
     /// Something that this mock does not do.
     CallDisabled,
 }

@@ -8,7 +8,9 @@
     reason = "a failed expectation is how a test fails"
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod weights;
 
 use std::path::Path;
 use std::time::Duration;
@@ -565,7 +567,9 @@ async fn the_root_is_joined_and_its_weights_are_explained() {
     ] {
         let said = common::run(world.dir.path(), args);
         assert_eq!(said.code, 1, "{said:?}");
-        for part in ["set_root_weights", "February 2025", "alpha", "add_stake"] {
+        let parts =
+            ["set_root_weights", "February 2025", "alpha", "add_stake", "ptn-cli subnet weights"];
+        for part in parts {
             assert!(said.err.contains(part), "{part}: {said:?}");
         }
     }
@@ -623,6 +627,7 @@ async fn documents_have_the_shape_that_is_documented() {
         "subnet register --dry-run",
         "subnet metagraph",
         "subnet validators",
+        "subnet weights",
     ] {
         let args: Vec<&str> = command.split(' ').collect();
         let document = world.json(&args).1;
