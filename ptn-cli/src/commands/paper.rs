@@ -1,6 +1,7 @@
 //! `paper`: the network's rules on this machine, without money and without the network.
 
 mod html;
+pub(crate) mod on_chain;
 mod prices;
 mod replay;
 mod run;

@@ -57,12 +57,14 @@ pub struct DeskOptions {
     pub clock: PaperClock,
     /// Size of new accounts in US dollars (2026); the rules' default without one.
     pub account_usd: Option<f64>,
+    /// Whether the rate limit and the cooldowns of the rules hold.
+    pub pacing: bool,
 }
 
 impl DeskOptions {
     /// In memory, by the machine's clock, with the rules' defaults.
     pub fn new(era: Era) -> Self {
-        Self { era, dir: None, clock: PaperClock::real(), account_usd: None }
+        Self { era, dir: None, clock: PaperClock::real(), account_usd: None, pacing: true }
     }
 }
 
@@ -409,6 +411,9 @@ fn bring_back(
             found: validator.era().to_string(),
             wanted: options.era.to_string(),
         }));
+    }
+    if !options.pacing {
+        validator.without_pacing();
     }
     validator.set_terms(Terms::of_size(validator.rules(), options.account_usd));
     for entry in &found.entries {

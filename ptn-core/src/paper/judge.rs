@@ -142,6 +142,17 @@ impl Judge {
         }
     }
 
+    /// `version_key` of the chain call, and the uid that burns on the main network.
+    pub(super) fn chain_terms(&self) -> (u64, Option<u16>) {
+        match &self.field {
+            Field::Y2024(field) => (field.rules().scoring.version_key, None),
+            Field::Y2026(field) => {
+                let scoring = &field.rules().scoring;
+                (scoring.version_key, Some(scoring.burn_uid.mainnet))
+            }
+        }
+    }
+
     /// Who is out, oldest first.
     pub(super) fn eliminations(&self) -> &[Elimination] {
         match &self.field {

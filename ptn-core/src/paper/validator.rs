@@ -87,6 +87,15 @@ pub struct Round {
     pub weights: Weights,
 }
 
+/// What the rules say about setting weights on a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainTerms {
+    /// `version_key` of the call.
+    pub version_key: u64,
+    /// The uid that gets what nobody earned, on the main network; there was none in 2024.
+    pub burn_uid: Option<u16>,
+}
+
 /// A hotkey that was put out, and what happened to its account by that.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Eliminated {
@@ -244,6 +253,12 @@ impl PaperValidator {
         self.judge.weights(at_ms)
     }
 
+    /// What the rules say about setting weights on a chain.
+    pub fn chain_terms(&self) -> ChainTerms {
+        let (version_key, burn_uid) = self.judge.chain_terms();
+        ChainTerms { version_key, burn_uid }
+    }
+
     /// Who is out, oldest first.
     pub fn eliminations(&self) -> &[Elimination] {
         self.judge.eliminations()
@@ -291,6 +306,12 @@ impl PaperValidator {
             stage: self.judge.stage(hotkey),
             eliminated: self.eliminations().iter().find(|row| row.hotkey == hotkey),
         }
+    }
+
+    /// Drops the rate limit and the cooldowns: for demos and benchmarks, which have no day to wait.
+    pub fn without_pacing(&mut self) {
+        self.rules.rate_limit.max_requests = u32::MAX;
+        self.rules.cooldown_ms = 0;
     }
 
     /// The terms of hotkeys that come without any of their own.

@@ -12,6 +12,7 @@ mod view;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{ArgMatches, Args, FromArgMatches as _};
 use ptn_core::directory::Wire;
@@ -25,6 +26,7 @@ use ptn_core::validator::{LoopbackValidator, ValidatorOptions};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::listen::{WireChoice, write_list};
+use super::on_chain::OnChain;
 use super::replay::usd;
 use crate::Outcome;
 use crate::failure::Failure;
@@ -70,6 +72,16 @@ pub(super) struct RunArgs {
     /// Size of new accounts in USD, under the rules of 2026 (default: that of the rules)
     #[arg(long, value_name = "USD", value_parser = usd)]
     account_size: Option<f64>,
+    /// Node of a private chain, or a node double, on which it sets its weights every 5 minutes of
+    /// its clock; its hotkey must be a validator there
+    #[arg(long, value_name = "URL")]
+    chain: Option<String>,
+    /// The subnet on that chain
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "chain")]
+    netuid: u16,
+    /// The uid that gets what nobody earned (default: that of the rules, where it exists)
+    #[arg(long, value_name = "UID", requires = "chain")]
+    burn_uid: Option<u16>,
     /// Write the list for `ptn-miner --validators`, with this validator in it. Only a list that
     /// was written so is replaced
     #[arg(long, value_name = "FILE")]
@@ -110,10 +122,10 @@ async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
     let era = Era::parse(&args.rules).ok_or_else(|| Failure::usage("--rules is 2024 or 2026"))?;
     let feed = Feed::open(&args.prices, era, args.speed)?;
     let desk = PaperDesk::start(DeskOptions {
-        era,
         dir: Some(args.dir.clone()),
         clock: feed.clock(),
         account_usd: args.account_size,
+        ..DeskOptions::new(era)
     });
     let desk = desk.map_err(|e| desk_failure(&e))?;
     for hotkey in &args.miners {
@@ -138,6 +150,24 @@ async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
     if let Some(path) = &args.write {
         write_list(path, &entry, "paper run")?;
     }
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let setter = match &args.chain {
+        None => None,
+        Some(endpoints) => Some(OnChain {
+            client: OnChain::client(endpoints)?,
+            netuid: args.netuid,
+            hotkey: key(&args)?,
+            burn_uid: args.burn_uid,
+        }),
+    };
+    let on_chain = async {
+        if let Some(setter) = setter {
+            // It is read below for as long as the command runs.
+            setter.follow(desk.clone(), |what| drop(tell.send(what))).await.ok();
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut on_chain = std::pin::pin!(on_chain);
     let mut arrivals = validator.subscribe();
     let mut events = desk.subscribe();
     let started = show::Started { entry: &entry, http: address, era, args: &args, begun: desk.begun() };
@@ -157,6 +187,8 @@ async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
                 Err(RecvError::Lagged(n)) => out.talk(format!("{n} events came too fast to be shown")),
                 Err(RecvError::Closed) => break,
             },
+            () = &mut on_chain => {}
+            Some(what) = told.recv() => show::told(&what, out)?,
             ended = &mut feed, if !prices_end => {
                 prices_end = true;
                 match ended {
@@ -179,7 +211,7 @@ fn axon(args: &RunArgs, era: Era, desk: &PaperDesk) -> Result<ValidatorOptions, 
     let mut options = ValidatorOptions::default();
     options.ip = args.listen.ip();
     options.port = args.listen.port();
-    options.desk = Some(std::sync::Arc::new(desk.clone()));
+    options.desk = Some(Arc::new(desk.clone()));
     options.wire = match args.wire {
         WireChoice::Btauth => Some(Wire::Btauth),
         WireChoice::Dendrite => Some(Wire::Dendrite),
@@ -189,11 +221,16 @@ fn axon(args: &RunArgs, era: Era, desk: &PaperDesk) -> Result<ValidatorOptions, 
     options.says_should_retry = era == Era::Y2026;
     options.registered = (!args.miners.is_empty()).then(|| args.miners.clone());
     options.keep = 0;
-    options.hotkey = match &args.hotkey_file {
-        Some(path) => read_key(path)?,
-        None => own_key(&args.dir.join("validator-hotkey"))?,
-    };
+    options.hotkey = key(args)?;
     Ok(options)
+}
+
+/// The validator's key.
+fn key(args: &RunArgs) -> Result<Hotkey, Failure> {
+    match &args.hotkey_file {
+        Some(path) => read_key(path),
+        None => own_key(&args.dir.join("validator-hotkey")),
+    }
 }
 
 fn read_key(path: &Path) -> Result<Hotkey, Failure> {

@@ -10,6 +10,7 @@ use ptn_core::validator::{DeskAnswer, Received, Verdict};
 use serde_json::json;
 
 use super::super::super::listen::block;
+use super::super::on_chain::Told;
 use super::RunArgs;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
@@ -144,6 +145,38 @@ pub(super) fn event(era: Era, event: &DeskEvent, out: &mut Output) -> Result<(),
         }
         _ => Ok(()),
     }
+}
+
+/// A round that was set on the chain, or not.
+pub(super) fn told(told: &Told, out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.document(&match told {
+            Told::Set { round, uids, block, extrinsic } => json!({
+                "event": "weights_set", "round": round.n, "uids": uids, "block": block,
+                "extrinsic": extrinsic,
+            }),
+            Told::Nothing { round } => json!({"event": "weights_empty", "round": round.n}),
+            Told::Failed { round, error } => json!({
+                "event": "weights_failed", "round": round.n, "code": error.code(),
+                "text": error.to_string(),
+            }),
+        });
+    }
+    let (round, style, line) = match told {
+        Told::Set { round, uids, block, extrinsic } => {
+            let text = format!("{uids} uids in block {block}, extrinsic {extrinsic}");
+            (round, Style::Good, text)
+        }
+        Told::Nothing { round } => {
+            let text = "nothing to set: no miner with a weight is registered there";
+            (round, Style::Warn, text.to_owned())
+        }
+        Told::Failed { round, error } => {
+            (round, Style::Bad, format!("not set, the next round is tried: {error}"))
+        }
+    };
+    let round_n = format!("round {}", round.n);
+    row(out, round.at_ms, style, "chain", &round_n, &text::harmless(&line))
 }
 
 /// Small charges happen all the time and are in the balance.
