@@ -2,12 +2,13 @@
 //!
 //! The server and the miner are the real ones ([`ptn_miner::run`]) on a temporary data directory
 //! with throwaway keys; the validators are `LoopbackValidator`s, one of them slow and one that
-//! refuses at first. With `--chain` the miner
+//! refuses at first, and each keeps positions on paper (`paper`). With `--chain` the miner
 //! finds them through a node double (`chain`). Nothing leaves this machine. `network` starts it all, `plan` says which
 //! signals are sent, `watch` keeps the times, `screen` draws.
 
 mod chain;
 mod network;
+mod paper;
 mod plan;
 mod screen;
 mod watch;
@@ -91,7 +92,13 @@ async fn demo(args: DemoArgs, out: &mut Output) -> Outcome {
         network.stop().await;
         return Err(failure);
     }
-    let ok = conclude(&network, &rules, &watch, args.serve, out)?;
+    let ok = match conclude(&network, &rules, &watch, args.serve, out).await {
+        Ok(ok) => ok,
+        Err(failure) => {
+            network.stop().await;
+            return Err(failure);
+        }
+    };
     if args.serve {
         serve(&network, &mut watch, &stop, out).await?;
     }
@@ -129,23 +136,23 @@ async fn deliver(
         while !watch.is_safe(index) || watch.unanswered() >= OPEN {
             tokio::select! {
                 () = watch.next() => deadline = patience(),
-                _ = frame.tick() => drawing.live(watch, out)?,
+                _ = frame.tick() => drawing.live(watch, network.look().await.as_ref(), out)?,
                 () = tokio::time::sleep_until(deadline) => return Err(late(watch)),
             }
         }
-        drawing.plain(watch, out)?;
+        drawing.plain(network, watch, out).await?;
     }
     while !watch.is_settled() {
         tokio::select! {
             () = watch.next() => {
                 deadline = patience();
-                drawing.plain(watch, out)?;
+                drawing.plain(network, watch, out).await?;
             }
-            _ = frame.tick() => drawing.live(watch, out)?,
+            _ = frame.tick() => drawing.live(watch, network.look().await.as_ref(), out)?,
             () = tokio::time::sleep_until(deadline) => return Err(late(watch)),
         }
     }
-    drawing.live(watch, out)?;
+    drawing.live(watch, network.look().await.as_ref(), out)?;
     out.settle();
     Ok(())
 }
@@ -159,7 +166,7 @@ fn late(watch: &Watch) -> Failure {
     Failure::failed("demo_timeout", text)
 }
 
-fn conclude(
+async fn conclude(
     network: &Network,
     rules: &Rules,
     watch: &Watch,
@@ -167,10 +174,31 @@ fn conclude(
     out: &mut Output,
 ) -> Result<bool, Failure> {
     let ok = watch.all_acknowledged();
+    let board = network.board().await?;
+    let weights = match network.chain() {
+        Some(chain) => chain.weights(network.peers()).await?,
+        None => None,
+    };
     if out.is_json() {
-        out.document(&watch.document(network, rules.era, ok))?;
-    } else {
-        screen::summary(watch, ok, serve, out)?;
+        let mut document = watch.document(network, rules.era, ok);
+        if let Some(document) = document.as_object_mut() {
+            let board = board.map(|board| board.document());
+            document.insert("leaderboard".to_owned(), board.unwrap_or_default());
+            let weights = weights.map(|weights| weights.document());
+            document.insert("weights".to_owned(), weights.unwrap_or_default());
+        }
+        out.document(&document)?;
+        return Ok(ok);
+    }
+    screen::verdict(watch, ok, out)?;
+    if let Some(board) = board {
+        board.show(out)?;
+    }
+    if let Some(weights) = weights {
+        out.line(out.flow(&weights.line(), 0))?;
+    }
+    if !serve {
+        screen::next_steps(out)?;
     }
     Ok(ok)
 }
@@ -184,6 +212,9 @@ async fn serve(
 ) -> Result<(), Failure> {
     let pair = plan::usual_pair(network.era());
     let key = network.key_file().display().to_string();
+    if let Some(chain) = network.chain() {
+        out.talk(format!("\nthe weights as they are set: {} {}", crate::text::program(), chain.look()));
+    }
     let title = out.paint_talk(Style::Strong, "still running; Ctrl-C ends it. The next signal:");
     out.talk(format!(
         "\n{title}\n\n\

@@ -21,6 +21,13 @@ pub struct DeskOrder<'a> {
     pub wire: Wire,
 }
 
+impl<'a> DeskOrder<'a> {
+    /// An order for a desk that is called without a request.
+    pub const fn new(sender: &'a str, uuid: &'a str, signal: &'a Object, wire: Wire) -> Self {
+        Self { sender, uuid, signal, wire }
+    }
+}
+
 /// What the validator says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,6 +1,9 @@
 //! The demo's chain: a node double on which the validators are registered, and the miner's hotkey by
 //! a call that is signed, included and final as on a real chain.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use ptn_core::chain::mock::{MockNeuron, MockNode};
 use ptn_core::chain::{ChainClient, ChainOptions, Place, Rao};
 use ptn_core::directory::Wire;
@@ -8,12 +11,20 @@ use ptn_core::sign::{Hotkey, Signer as _};
 use serde_json::{Value, json};
 
 use super::network::Peer;
+use super::paper::Field;
+use crate::commands::paper::on_chain::{OnChain, Told};
 use crate::failure::Failure;
 use crate::text;
 
 const NETUID: u16 = 8;
 /// A share of 65535.
 const FULL_TRUST: u16 = 65_535;
+/// The subnet's owner, who gets what nobody earned.
+const BURN_UID: u16 = 0;
+/// So many validators set their weights; a machine has only so many threads.
+const SETTERS: usize = 3;
+/// For the first weights to be final.
+const PATIENCE: Duration = Duration::from_secs(10);
 const FUNDS: Rao = Rao(10_000_000_000);
 
 /// The node, and how the hotkey came into the subnet.
@@ -24,18 +35,38 @@ pub(super) struct DemoChain {
     place: Place,
     extrinsic: String,
     wires: Vec<String>,
+    weights: Arc<Mutex<Vec<Told>>>,
+    client: ChainClient,
+}
+
+/// What the first validator has set.
+pub(super) struct Weights {
+    /// How often weights of any validator were set.
+    times: usize,
+    block: u64,
+    shares: Vec<(u16, f64)>,
 }
 
 impl DemoChain {
-    pub(super) async fn start(peers: &[Peer], hotkey: &Hotkey) -> Result<Self, Failure> {
+    pub(super) async fn start(
+        peers: &[Peer],
+        field: Option<&Field>,
+        hotkey: &Hotkey,
+    ) -> Result<Self, Failure> {
         let coldkey = Hotkey::generate();
+        let owner = Hotkey::generate();
         let mut builder = MockNode::builder().balance(coldkey.hotkey(), FUNDS);
+        builder = builder.neuron(NETUID, MockNeuron::new(owner.hotkey(), owner.hotkey()));
         for peer in peers {
             let v = &peer.validator;
             // Every validator has an owner of its own.
             let owner = Hotkey::generate();
             let neuron = MockNeuron::validator(v.hotkey(), owner.hotkey(), v.address(), FULL_TRUST);
             builder = builder.neuron(NETUID, neuron);
+        }
+        for reference in field.into_iter().flat_map(Field::references) {
+            let owner = Hotkey::generate();
+            builder = builder.neuron(NETUID, MockNeuron::new(&reference.hotkey, owner.hotkey()));
         }
         let node = builder.start().await;
         let node = node.map_err(|e| Failure::io("cannot listen on", "127.0.0.1", &e))?;
@@ -49,7 +80,44 @@ impl DemoChain {
         let other = peers.iter().filter(|peer| peer.wire != Wire::default());
         let wires = other.map(|p| format!("{}={}", p.validator.hotkey(), p.wire.as_str()));
         let wires = wires.collect();
-        Ok(Self { node, uid, price: terms.price, place, extrinsic, wires })
+        let weights = Arc::new(Mutex::new(Vec::new()));
+        for peer in peers.iter().take(SETTERS) {
+            set_weights(&node, peer, &weights)?;
+        }
+        Ok(Self { node, uid, price: terms.price, place, extrinsic, wires, weights, client })
+    }
+
+    fn told(&self) -> Vec<Told> {
+        self.weights.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The weights of the first validator as they stand on the chain, once it has set some.
+    pub(super) async fn weights(&self, peers: &[Peer]) -> Result<Option<Weights>, Failure> {
+        let Some(peer) = peers.first().filter(|peer| peer.desk.is_some()) else { return Ok(None) };
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let times = self.told().iter().filter(|told| matches!(told, Told::Set { .. })).count();
+            let on_chain = self.client.weights(NETUID).await?;
+            let row = on_chain.rows.iter().find(|row| {
+                row.hotkey.as_deref() == Some(peer.validator.hotkey()) && !row.weights.is_empty()
+            });
+            if let Some(row) = row.filter(|_| times > 0) {
+                let shares = row.weights.iter().map(|weight| (weight.uid, row.share(weight)));
+                return Ok(Some(Weights { times, block: row.last_update, shares: shares.collect() }));
+            }
+            if tokio::time::Instant::now() > deadline {
+                let why = self.told().into_iter().find_map(|told| match told {
+                    Told::Failed { error, .. } => Some(error.to_string()),
+                    _ => None,
+                });
+                let text = format!(
+                    "no weights were set: {}",
+                    why.unwrap_or_else(|| "no round was closed".to_owned())
+                );
+                return Err(Failure::failed("demo_weights", text));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// What the miner must be told.
@@ -87,7 +155,58 @@ impl DemoChain {
         })
     }
 
+    /// How to look at the weights while the demo stays up.
+    pub(super) fn look(&self) -> String {
+        format!("subnet weights --netuid {NETUID} --subtensor.chain_endpoint {}", self.node.url())
+    }
+
     pub(super) async fn stop(self) {
         self.node.shutdown().await;
+    }
+}
+
+/// A thread that sets a validator's weights until its desk ends.
+fn set_weights(
+    node: &MockNode,
+    peer: &Peer,
+    told: &Arc<Mutex<Vec<Told>>>,
+) -> Result<(), Failure> {
+    let Some(desk) = peer.desk.clone() else { return Ok(()) };
+    let key = Hotkey::from_keyfile_json(peer.key.to_keyfile_json().as_bytes());
+    let hotkey = key.map_err(|e| Failure::failed("internal", e.to_string()))?;
+    let client = OnChain::client(&node.url())?;
+    let setter = OnChain { client, netuid: NETUID, hotkey, burn_uid: Some(BURN_UID) };
+    let told = Arc::clone(told);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::io("cannot start", "the runtime", &e))?;
+    std::thread::spawn(move || {
+        let follow = setter.follow(desk, |what| {
+            told.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        });
+        // It ends with the desk.
+        runtime.block_on(follow).ok();
+    });
+    Ok(())
+}
+
+impl Weights {
+    /// For the summary.
+    pub(super) fn line(&self) -> String {
+        let shares = self.shares.iter().map(|(uid, share)| format!("uid {uid} {share:.6}"));
+        format!(
+            "weights on the chain, set {} by real extrinsics; V1's, of block {}: {}",
+            text::count(self.times, "time"),
+            self.block,
+            shares.collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    pub(super) fn document(&self) -> Value {
+        let shares = self.shares.iter().map(|(uid, share)| json!({"uid": uid, "share": share}));
+        json!({
+            "times": self.times,
+            "block": self.block,
+            "shares": shares.collect::<Vec<_>>(),
+        })
     }
 }

@@ -12,7 +12,8 @@ use ptn_core::directory::Wire;
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::settings::{COMMON, MINER, SERVER};
 use ptn_core::rules::{Era, Rules};
-use ptn_core::sign::Hotkey;
+use ptn_core::paper::desk::PaperDesk;
+use ptn_core::sign::{Hotkey, Signer as _};
 use ptn_core::signal::OrderUuid;
 use ptn_core::store::FsStore;
 use ptn_core::validator::{Fault, LoopbackValidator, ValidatorOptions};
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::chain::DemoChain;
+use super::paper::{Board, Field, Look};
 use super::plan::{self, KEY, Plan, Via};
 use crate::failure::Failure;
 use crate::http::{Call, Server};
@@ -43,12 +45,17 @@ pub(super) struct Peer {
     pub(super) wire: Wire,
     pub(super) behaviour: String,
     pub(super) validator: LoopbackValidator,
+    /// Judges its orders, where the rule set has positions.
+    pub(super) desk: Option<PaperDesk>,
+    /// Its key, for what it signs on the chain.
+    pub(super) key: Hotkey,
 }
 
 /// Everything that runs.
 pub(super) struct Network {
     peers: Vec<Peer>,
     chain: Option<DemoChain>,
+    field: Option<Field>,
     era: Era,
     dir: TempDir,
     key: String,
@@ -73,17 +80,18 @@ impl Network {
         validators: usize,
         chain: bool,
     ) -> Result<Self, Failure> {
+        let hotkey = Hotkey::generate();
+        let field = Field::new(rules, validators, hotkey.hotkey());
         let mut peers = Vec::new();
         for index in 0..validators {
-            peers.push(peer(index, rules.era).await?);
+            peers.push(peer(index, rules.era, field.as_ref()).await?);
         }
         let dir = tempfile::Builder::new().prefix("ptn-demo-").tempdir();
         let dir = dir.map_err(|e| Failure::io("cannot create", "a temporary folder", &e))?;
         // Two random ids are a key that nobody guesses while this runs.
         let key = format!("{}{}", OrderUuid::random(), OrderUuid::random()).replace('-', "");
-        let hotkey = Hotkey::generate();
         let chain = match chain {
-            true => Some(DemoChain::start(&peers, &hotkey).await?),
+            true => Some(DemoChain::start(&peers, field.as_ref(), &hotkey).await?),
             false => None,
         };
         write_files(dir.path(), &key, &hotkey)?;
@@ -113,7 +121,21 @@ impl Network {
             None => return Err(Failure::failed("server", "the miner runs without its server")),
         };
         let (era, store) = (rules.era, started.store);
-        Ok(Self { peers, chain, era, dir, key, url, store, stop, miner })
+        Ok(Self { peers, chain, field, era, dir, key, url, store, stop, miner })
+    }
+
+    /// What the first validator thinks of the miner now, where the rule set has positions.
+    pub(super) async fn look(&self) -> Option<Look> {
+        let desk = self.peers.first()?.desk.as_ref()?;
+        Some(self.field.as_ref()?.look(desk).await)
+    }
+
+    /// The leaderboard of the first validator.
+    pub(super) async fn board(&self) -> Result<Option<Board>, Failure> {
+        match (&self.field, self.peers.first().and_then(|peer| peer.desk.as_ref())) {
+            (Some(field), Some(desk)) => field.board(desk).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     pub(super) fn peers(&self) -> &[Peer] {
@@ -178,6 +200,12 @@ impl Network {
         // It was up, so there is nothing left to report.
         self.miner.await.ok();
         drop(self.store);
+        for peer in &self.peers {
+            if let Some(desk) = &peer.desk {
+                // There is nothing to keep.
+                desk.stop().await.ok();
+            }
+        }
         if let Some(chain) = self.chain {
             chain.stop().await;
         }
@@ -187,8 +215,18 @@ impl Network {
     }
 }
 
-async fn peer(index: usize, era: Era) -> Result<Peer, Failure> {
+async fn peer(index: usize, era: Era, field: Option<&Field>) -> Result<Peer, Failure> {
     let mut options = ValidatorOptions::default();
+    let key = options.hotkey.to_keyfile_json();
+    let key = Hotkey::from_keyfile_json(key.as_bytes())
+        .map_err(|e| Failure::failed("internal", e.to_string()))?;
+    let desk = match field {
+        Some(field) => Some(field.desk().await?),
+        None => None,
+    };
+    if let Some(desk) = &desk {
+        options.desk = Some(Arc::new(desk.clone()));
+    }
     // Validators of 2024 do not know an order again, and none before 2026 suggests a retry.
     options.recognises_repeats = era != Era::Y2024;
     options.says_should_retry = era == Era::Y2026;
@@ -207,7 +245,8 @@ async fn peer(index: usize, era: Era) -> Result<Peer, Failure> {
     options.wire = Some(wire);
     let validator = LoopbackValidator::start(options).await;
     let validator = validator.map_err(|e| Failure::io("cannot listen on", "127.0.0.1", &e))?;
-    Ok(Peer { name: format!("V{}", index.saturating_add(1)), wire, behaviour, validator })
+    let name = format!("V{}", index.saturating_add(1));
+    Ok(Peer { name, wire, behaviour, validator, desk, key })
 }
 
 /// The list by hand, and where it is.

@@ -48,18 +48,21 @@ pub(super) struct Plan {
 
 /// The pair that examples use.
 pub(super) const fn usual_pair(era: Era) -> &'static str {
+    let [btc, ..] = pairs(era);
+    btc
+}
+
+/// The pairs of the signals.
+pub(super) const fn pairs(era: Era) -> [&'static str; 3] {
     match era {
-        Era::Y2026 => "BTCUSDC",
-        _ => "BTCUSD",
+        Era::Y2026 => ["BTCUSDC", "ETHUSDC", "EURUSD"],
+        _ => ["BTCUSD", "ETHUSD", "EURUSD"],
     }
 }
 
-/// `count` signals: a short trading day, again and again.
+/// `count` signals: two short trading days, again and again.
 pub(super) fn plans(rules: &Rules, count: usize) -> Vec<Plan> {
-    let (btc, eth) = match rules.era {
-        Era::Y2026 => ("BTCUSDC", "ETHUSDC"),
-        _ => ("BTCUSD", "ETHUSD"),
-    };
+    let [btc, eth, eur] = pairs(rules.era);
     let webhook = |side: &str, pair: &str, size: &str| {
         let body = format!(
             r#"{{"api_key":"{KEY}","order_type":"{side}","trade_pair":"{pair}","leverage":"{size}"}}"#
@@ -77,7 +80,7 @@ pub(super) fn plans(rules: &Rules, count: usize) -> Vec<Plan> {
         Era::Y2024 => vec![
             webhook("long", btc, "0.1"),
             webhook("short", eth, "0.2"),
-            market("EURUSD", "LONG", r#""leverage":1.50"#),
+            market(eur, "LONG", r#""leverage":1.50"#),
             market(btc, "LONG", r#""leverage":0.05"#),
             webhook("flat", btc, "0"),
             market(eth, "FLAT", r#""leverage":0"#),
@@ -85,7 +88,7 @@ pub(super) fn plans(rules: &Rules, count: usize) -> Vec<Plan> {
         Era::Y2025 => vec![
             webhook("long", btc, "0.1"),
             webhook("short", eth, "0.2"),
-            market("EURUSD", "LONG", r#""value":5000"#),
+            market(eur, "LONG", r#""value":5000"#),
             limit,
             webhook("flat", btc, "0"),
             market(eth, "FLAT", r#""leverage":0"#),
@@ -93,14 +96,34 @@ pub(super) fn plans(rules: &Rules, count: usize) -> Vec<Plan> {
         Era::Y2026 => vec![
             webhook("long", btc, "0.1"),
             webhook("short", eth, "0.2"),
-            market("EURUSD", "LONG", r#""value":5000"#),
+            market(eur, "LONG", r#""value":5000"#),
             limit,
             webhook("flat", btc, "0"),
             bot(format!(r#"{{"trade_pair":"{eth}","order_type":"FLAT"}}"#)),
         ],
     };
+    // Two days: the second one ends what the first one leaves, so that a long demo meets no limit.
+    let mut second = day.clone();
+    for (_, body) in &mut second {
+        if body.contains(eur) {
+            *body = format!(r#"{{"trade_pair":"{eur}","order_type":"FLAT"{}}}"#, flat(rules.era));
+        } else if body.contains("LIMIT") {
+            *body = format!(
+                r#"{{"trade_pair":"{btc}","execution_type":"LIMIT_CANCEL","order_uuid":"ALL"}}"#
+            );
+        }
+    }
+    let day = day.into_iter().chain(second);
     let plan = |(via, body): (Via, String)| Plan { words: words(&body, rules), via, body };
-    day.into_iter().map(plan).collect::<Vec<_>>().into_iter().cycle().take(count).collect()
+    day.map(plan).collect::<Vec<_>>().into_iter().cycle().take(count).collect()
+}
+
+/// A FLAT of 2024 and 2025 has a size, which means nothing.
+const fn flat(era: Era) -> &'static str {
+    match era {
+        Era::Y2026 => "",
+        _ => r#","leverage":0"#,
+    }
 }
 
 fn words(body: &str, rules: &Rules) -> String {

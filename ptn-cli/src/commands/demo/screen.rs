@@ -8,6 +8,7 @@ use ptn_core::rules::Rules;
 use ptn_core::validator::{Received, Verdict};
 
 use super::network::Network;
+use super::paper::Look;
 use super::watch::{Cell, Tracked, Watch};
 use crate::failure::Failure;
 use crate::output::{Output, Style};
@@ -74,7 +75,12 @@ pub(super) struct Drawing {
 
 impl Drawing {
     /// Draws the table again, on a terminal.
-    pub(super) fn live(&mut self, watch: &Watch, out: &mut Output) -> Result<(), Failure> {
+    pub(super) fn live(
+        &mut self,
+        watch: &Watch,
+        look: Option<&Look>,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
         if !out.is_live() {
             return Ok(());
         }
@@ -85,11 +91,18 @@ impl Drawing {
         for (i, signal) in signals.iter().enumerate().skip(skipped) {
             lines.push(row(i, signal, watch, out));
         }
+        lines.extend(look.map(|look| look.lines(out)).unwrap_or_default());
         out.redraw(&lines)
     }
 
-    /// Prints the rows that are complete, in order, where nothing can be drawn again.
-    pub(super) fn plain(&mut self, watch: &Watch, out: &mut Output) -> Result<(), Failure> {
+    /// Prints the rows that are complete, in order, where nothing can be drawn again, and what the
+    /// signals so far are worth.
+    pub(super) async fn plain(
+        &mut self,
+        network: &Network,
+        watch: &Watch,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
         if out.is_live() || out.is_json() {
             return Ok(());
         }
@@ -97,6 +110,9 @@ impl Drawing {
             let line = row(self.printed, signal, watch, out);
             out.line(line)?;
             self.printed += 1;
+            if let Some(look) = network.look().await {
+                out.line(look.line(out))?;
+            }
         }
         Ok(())
     }
@@ -143,13 +159,8 @@ fn cell(c: &Cell) -> (Style, String) {
     }
 }
 
-/// What it adds up to, and what to do next.
-pub(super) fn summary(
-    watch: &Watch,
-    ok: bool,
-    serve: bool,
-    out: &mut Output,
-) -> Result<(), Failure> {
+/// What it adds up to.
+pub(super) fn verdict(watch: &Watch, ok: bool, out: &mut Output) -> Result<(), Failure> {
     let signals = watch.signals();
     let cells: Vec<Cell> = signals.iter().flat_map(|s| watch.cells(s)).collect();
     let done = cells.iter().filter(|c| c.state == DeliveryState::Accepted).count();
@@ -190,18 +201,22 @@ pub(super) fn summary(
             n
         ))?;
     }
-    if !serve {
-        out.line("\nNext:")?;
-        let program = text::program();
-        let width = program.chars().count().saturating_add(34);
-        for (command, what) in [
-            ("demo --serve", "keep it running"),
-            ("trigger market-long --print-alert", "a TradingView alert"),
-            ("config init ptn.toml", "your own settings"),
-            ("doctor", "what is missing"),
-        ] {
-            out.line(format!("  {}  {what}", pad(&format!("{program} {command}"), width)))?;
-        }
+    Ok(())
+}
+
+/// What to do next.
+pub(super) fn next_steps(out: &mut Output) -> Result<(), Failure> {
+    out.line("\nNext:")?;
+    let program = text::program();
+    let width = program.chars().count().saturating_add(34);
+    for (command, what) in [
+        ("demo --serve", "keep it running"),
+        ("paper run --prices walk:1", "trade on paper"),
+        ("trigger market-long --print-alert", "a TradingView alert"),
+        ("config init ptn.toml", "your own settings"),
+        ("doctor", "what is missing"),
+    ] {
+        out.line(format!("  {}  {what}", pad(&format!("{program} {command}"), width)))?;
     }
     Ok(())
 }
