@@ -135,7 +135,10 @@ async fn deliver(
         network.post(index, plan.clone(), watch.answers());
         while !watch.is_safe(index) || watch.unanswered() >= OPEN {
             tokio::select! {
-                () = watch.next() => deadline = patience(),
+                () = watch.next() => {
+                    deadline = patience();
+                    drawing.plain(network, watch, out).await?;
+                }
                 _ = frame.tick() => drawing.live(watch, network.look().await.as_ref(), out)?,
                 () = tokio::time::sleep_until(deadline) => return Err(late(watch)),
             }

@@ -57,6 +57,8 @@ pub struct DeskOptions {
     pub clock: PaperClock,
     /// Size of new accounts in US dollars (2026); the rules' default without one.
     pub account_usd: Option<f64>,
+    /// What new accounts may trade (2026); everything without one.
+    pub asset_class: Option<String>,
     /// Whether the rate limit and the cooldowns of the rules hold.
     pub pacing: bool,
 }
@@ -64,7 +66,7 @@ pub struct DeskOptions {
 impl DeskOptions {
     /// In memory, by the machine's clock, with the rules' defaults.
     pub fn new(era: Era) -> Self {
-        Self { era, dir: None, clock: PaperClock::real(), account_usd: None, pacing: true }
+        Self { era, dir: None, clock: PaperClock::real(), account_usd: None, asset_class: None, pacing: true }
     }
 }
 
@@ -415,7 +417,12 @@ fn bring_back(
     if !options.pacing {
         validator.without_pacing();
     }
-    validator.set_terms(Terms::of_size(validator.rules(), options.account_usd));
+    let mut terms = Terms::of_size(validator.rules(), options.account_usd);
+    if let Some(class) = &options.asset_class {
+        terms.account.asset_class = Some(class.clone());
+        terms.field.asset_class.clone_from(class);
+    }
+    validator.set_terms(terms);
     for entry in &found.entries {
         // What could not be applied then cannot be applied now.
         drop(entry.apply(&mut validator));

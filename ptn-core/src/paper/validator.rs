@@ -315,6 +315,11 @@ impl PaperValidator {
     }
 
     /// The terms of hotkeys that come without any of their own.
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Sets the terms of hotkeys that come without any of their own.
     pub fn set_terms(&mut self, terms: Terms) {
         self.terms = terms;
     }

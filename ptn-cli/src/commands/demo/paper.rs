@@ -261,7 +261,7 @@ impl Board {
         out.line(format!("\n{title}   {}", out.paint(Style::Dim, about)))?;
         let mut table = Table::new(&[
             Column::number("#"),
-            Column::text("MINER").key(),
+            Column::text("MINER"),
             Column::number("RETURN"),
             Column::number("DRAWDOWN"),
             Column::number("WEIGHT"),

@@ -1,6 +1,8 @@
 //! What the demo shows: the table, drawn again on a terminal and line by line elsewhere, and the
 //! summary. Fits 80 columns.
 
+use std::collections::BTreeMap;
+
 use ptn_core::directory::Wire;
 use ptn_core::json::Json;
 use ptn_core::record::DeliveryState;
@@ -71,9 +73,24 @@ fn head(validators: usize, out: &Output) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Drawing {
     printed: usize,
+    /// The account when the first validator had taken a signal, by its place.
+    looks: BTreeMap<usize, Look>,
 }
 
 impl Drawing {
+    /// Looks at the account when the first validator has taken another signal.
+    async fn look(&mut self, network: &Network, watch: &Watch) {
+        for (index, signal) in watch.signals().iter().enumerate().skip(self.printed) {
+            let taken = watch.cell(signal, 0).state == DeliveryState::Accepted;
+            if taken
+                && !self.looks.contains_key(&index)
+                && let Some(look) = network.look().await
+            {
+                self.looks.insert(index, look);
+            }
+        }
+    }
+
     /// Draws the table again, on a terminal.
     pub(super) fn live(
         &mut self,
@@ -106,11 +123,12 @@ impl Drawing {
         if out.is_live() || out.is_json() {
             return Ok(());
         }
+        self.look(network, watch).await;
         while let Some(signal) = watch.signals().get(self.printed).filter(|s| watch.is_over(s)) {
             let line = row(self.printed, signal, watch, out);
             out.line(line)?;
             self.printed += 1;
-            if let Some(look) = network.look().await {
+            if let Some(look) = self.looks.remove(&(self.printed - 1)) {
                 out.line(look.line(out))?;
             }
         }

@@ -37,7 +37,7 @@ pub(super) struct PriceArgs {
     until: Option<UnixMs>,
 }
 
-fn time(text: &str) -> Result<UnixMs, String> {
+pub(super) fn time(text: &str) -> Result<UnixMs, String> {
     let utc = jiff::tz::TimeZone::UTC;
     let day = || text.parse::<jiff::civil::Date>().and_then(|day| utc.to_timestamp(day.to_datetime(jiff::civil::Time::midnight())));
     let at = text.parse::<jiff::Timestamp>().or_else(|_| day());

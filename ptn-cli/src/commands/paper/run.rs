@@ -19,14 +19,15 @@ use ptn_core::directory::Wire;
 use ptn_core::ops::process;
 use ptn_core::paper::desk::{DeskError, DeskOptions, JournalError, PaperDesk};
 use ptn_core::paper::prices::PriceSpec;
-use ptn_core::paper::validator::Terms;
 use ptn_core::rules::{Era};
 use ptn_core::sign::Hotkey;
+use ptn_core::store::UnixMs;
 use ptn_core::validator::{LoopbackValidator, ValidatorOptions};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::listen::{WireChoice, write_list};
 use super::on_chain::OnChain;
+use super::prices::time;
 use super::replay::usd;
 use crate::Outcome;
 use crate::failure::Failure;
@@ -35,7 +36,7 @@ use feed::Feed;
 
 pub(super) const AFTER_HELP: &str = "\
 Prices: push (POST /api/prices; the default), walk:SEED[:PAIR,PAIR], coinbase, or a CSV file as in\n\
-paper replay. A file brings its own time: the validator's clock begins with it, --speed makes it faster.\n\n\
+paper replay. A file brings its own time: the validator's clock begins with it. --speed makes a clock faster.\n\n\
 Everything that was acknowledged is in --dir and is there again after any end of the process.\n\
 docs/paper.md has the HTTP paths.";
 
@@ -63,9 +64,13 @@ pub(super) struct RunArgs {
     /// Prices: push, walk:SEED[:PAIR,PAIR], coinbase, or a CSV file
     #[arg(long, value_name = "SOURCE", default_value = "push")]
     prices: PriceSpec,
-    /// How fast its clock goes, for walk:SEED and files. Signatures go by the machine's clock
+    /// How fast its clock goes. Signatures go by the machine's clock
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
     speed: f64,
+    /// When its clock begins, in an empty folder: 2026-06-10 or 2026-06-10T14:00:00Z (default: now,
+    /// or with the first price of a file)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    start: Option<UnixMs>,
     /// Only these hotkeys are registered (default: everybody who signs); can be given again
     #[arg(long = "miner", value_name = "SS58", value_parser = ss58)]
     miners: Vec<String>,
@@ -82,6 +87,11 @@ pub(super) struct RunArgs {
     /// The uid that gets what nobody earned (default: that of the rules, where it exists)
     #[arg(long, value_name = "UID", requires = "chain")]
     burn_uid: Option<u16>,
+    /// What new accounts may trade, under the rules of 2026: crypto, forex, equities, indices,
+    /// commodities, hl_all or all_markets
+    #[arg(long, value_name = "CLASS", default_value = "all_markets", value_parser =
+          ["crypto", "forex", "equities", "indices", "commodities", "hl_all", "all_markets"])]
+    asset_class: String,
     /// Write the list for `ptn-miner --validators`, with this validator in it. Only a list that
     /// was written so is replaced
     #[arg(long, value_name = "FILE")]
@@ -120,18 +130,18 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
 async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
     let stop = process::stop_token().map_err(|e| Failure::io("cannot watch", "signals", &e))?;
     let era = Era::parse(&args.rules).ok_or_else(|| Failure::usage("--rules is 2024 or 2026"))?;
-    let feed = Feed::open(&args.prices, era, args.speed)?;
+    let feed = Feed::open(&args.prices, era, args.speed, args.start)?;
     let desk = PaperDesk::start(DeskOptions {
         dir: Some(args.dir.clone()),
         clock: feed.clock(),
         account_usd: args.account_size,
+        asset_class: Some(args.asset_class.clone()),
         ..DeskOptions::new(era)
     });
     let desk = desk.map_err(|e| desk_failure(&e))?;
     for hotkey in &args.miners {
-        let account_usd = args.account_size;
-        let terms = desk.ask(move |validator| Terms::of_size(validator.rules(), account_usd));
-        let terms = terms.await.map_err(|e| desk_failure(&e))?;
+        let terms = desk.ask(|validator| validator.terms().clone()).await;
+        let terms = terms.map_err(|e| desk_failure(&e))?;
         desk.join(hotkey.clone(), terms).await.map_err(|e| desk_failure(&e))?;
     }
     let validator = LoopbackValidator::start(axon(&args, era, &desk)?).await.map_err(|e| {

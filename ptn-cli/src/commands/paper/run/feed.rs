@@ -36,17 +36,21 @@ impl Feed {
     ///
     /// # Errors
     /// When there is no such source.
-    pub(super) fn open(spec: &PriceSpec, era: Era, speed: f64) -> Result<Self, Failure> {
+    pub(super) fn open(
+        spec: &PriceSpec,
+        era: Era,
+        speed: f64,
+        start_ms: Option<UnixMs>,
+    ) -> Result<Self, Failure> {
         let place = spec.to_string();
         let bad = |code: &str, text: String| {
             Failure::new(process::USAGE, code, format!("{place}: {text}"))
         };
         let wrong = |e: PriceError| bad(e.code(), e.to_string());
-        if spec.is_live() && speed != 1.0 {
-            return Err(Failure::usage("--speed is for walk:SEED and files; live prices have their own time"));
-        }
-        let now_ms = crate::text::now();
+        let real = start_ms.is_none() && speed == 1.0;
+        let now_ms = start_ms.unwrap_or_else(crate::text::now);
         let simulated = |start_ms| PaperClock::simulated(start_ms, speed);
+        let clock = if real { PaperClock::real() } else { simulated(now_ms) };
         Ok(match spec {
             PriceSpec::Csv(path) => {
                 let file = File::open(path).map_err(|e| {
@@ -55,7 +59,7 @@ impl Feed {
                 let mut prices = CsvPrices::new(BufReader::new(file)).map_err(wrong)?;
                 let first = prices.next_tick().map_err(wrong)?;
                 let first = first.ok_or_else(|| bad("no_prices", "there is not one price".to_owned()))?;
-                let clock = simulated(first.at_ms);
+                let clock = simulated(start_ms.unwrap_or(first.at_ms));
                 let source = Source::Ready(Box::new(Again { first: Some(first), prices }));
                 Self { source, clock, sender: None }
             }
@@ -71,14 +75,17 @@ impl Feed {
                 };
                 // Whether the walk can be made is known now.
                 walk(&rules, &pairs, *seed, now_ms).map_err(|e| bad("prices", e))?;
-                let clock = if speed == 1.0 { PaperClock::real() } else { simulated(now_ms) };
                 let source = Source::Walk { seed: *seed, pairs, rules: Box::new(rules) };
                 Self { source, clock, sender: None }
             }
             PriceSpec::Push => {
                 let (sender, prices) = pushed::channel(DEFAULT_PAIRS);
                 let source = Source::Ready(Box::new(prices));
-                Self { source, clock: PaperClock::real(), sender: Some(sender) }
+                Self { source, clock, sender: Some(sender) }
+            }
+            other if !real => {
+                let text = format!("{other} has its own time, so --speed and --start are not for it");
+                return Err(Failure::usage(text));
             }
             other => return Err(bad("prices", format!("{other} is not there yet"))),
         })
