@@ -93,6 +93,8 @@ async fn no_accepted_order_is_lost_by_a_kill() {
                 acknowledged.push(n);
             }
         }
+        // Its lock goes with it.
+        Arc::into_inner(paper).unwrap().child.wait().await.unwrap();
     }
     assert!(acknowledged.len() > 20, "only {} orders were acknowledged", acknowledged.len());
     let paper = Paper::start(&dir, &flags).await;

@@ -52,7 +52,7 @@ impl Paper {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
         let up: Value = serde_json::from_str(&first.expect("it ended at once")).unwrap();
-        assert_eq!(up["event"], "listening");
+        assert_eq!(up["event"], "listening", "{up}");
         let address: std::net::SocketAddr = up["address"].as_str().unwrap().parse().unwrap();
         let entry = Validator {
             hotkey: up["hotkey"].as_str().unwrap().to_owned(),

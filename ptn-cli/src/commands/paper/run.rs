@@ -202,6 +202,7 @@ async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
             ended = &mut feed, if !prices_end => {
                 prices_end = true;
                 match ended {
+                    Ok(Ok(())) if stop.is_cancelled() => {}
                     Ok(Ok(())) => out.talk("the prices have ended; the validator goes on with the last ones"),
                     Ok(Err(e)) => out.talk(format!("there are no more prices: {e}")),
                     Err(e) => out.talk(format!("there are no more prices: {e}")),
