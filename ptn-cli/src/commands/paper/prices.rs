@@ -38,8 +38,11 @@ pub(super) struct PriceArgs {
 }
 
 fn time(text: &str) -> Result<UnixMs, String> {
-    let day = || text.parse::<jiff::civil::Date>()?.to_zoned(jiff::tz::TimeZone::UTC);
-    let at = text.parse::<jiff::Timestamp>().or_else(|_| day().map(|day| day.timestamp()));
+    let day = || {
+        let day = text.parse::<jiff::civil::Date>()?;
+        jiff::tz::TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0))
+    };
+    let at = text.parse::<jiff::Timestamp>().or_else(|_| day());
     let ms = at.ok().map(jiff::Timestamp::as_millisecond).filter(|ms| (0..=MAX_MS).contains(ms));
     ms.ok_or_else(|| {
         "write a day such as 2026-06-30, or a time such as 2026-06-30T12:00:00Z".to_owned()
@@ -126,8 +129,7 @@ impl PriceArgs {
 
 /// What the signals trade, or else the usual pairs.
 fn pairs_of(signals: &[TimedSignal], rules: &Rules, defaults: &PriceDefaults) -> Vec<TradePairId> {
-    let traded =
-        signals.iter().filter_map(|signal| signal.signal(rules).ok()?.trade_pair().cloned());
+    let traded = signals.iter().filter_map(|signal| signal.signal(rules).ok()?.trade_pair());
     let known = traded.filter(|pair| rules.catalogue.get(pair.as_str()).is_some());
     let pairs: BTreeSet<TradePairId> = known.collect();
     if pairs.is_empty() {
