@@ -195,8 +195,8 @@ impl CoinbaseFeed {
         self.report.watch()
     }
 
-    /// Runs until nobody reads the prices any more, which it sees at the next message or after a silence; it
-    /// may be dropped at any time.
+    /// Runs until nobody reads the prices any more, which it sees at the next message, or after a silence
+    /// or a pause; it may be dropped at any time.
     pub async fn run(self) {
         let new_pauses = || {
             let pauses = ExponentialBuilder::default().with_min_delay(self.settings.first_pause);
