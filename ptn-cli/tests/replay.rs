@@ -224,13 +224,15 @@ fn prices_that_cannot_be_replayed_are_refused_with_what_can() {
 fn a_tick_file_with_a_book_fills_forex_by_side() {
     let dir = tempfile::tempdir().unwrap();
     let prices = "time_ms,trade_pair,price,bid,ask\n\
-        1712577600000,EURUSD,1.1,1.0,1.2\n1712577700000,EURUSD,1.1,1.0,1.2\n";
-    let signals = r#"{"received_ms":1712577601000,"signal":{"trade_pair":"EURUSD","order_type":"LONG","leverage":1.0}}
-{"received_ms":1712577690000,"signal":{"trade_pair":"EURUSD","order_type":"FLAT","leverage":1.0}}
+        1780000000000,EURUSD,1.1,1.0,1.2\n1780000100000,EURUSD,1.1,1.0,1.2\n";
+    let signals = r#"{"received_ms":1780000001000,"signal":{"trade_pair":"EURUSD","order_type":"LONG","value":12000}}
+{"received_ms":1780000090000,"signal":{"trade_pair":"EURUSD","order_type":"FLAT"}}
 "#;
     write(dir.path(), prices, signals);
-    let report = replay(dir.path(), &["--json"]).json();
-    // Bought at 1.2 and sold at 1.0.
+    let base = ["paper", "replay", "--signals", "s.jsonl", "--prices", "p.csv", "--rules", "2026"];
+    let report = run(dir.path(), &[&base[..], &["--json"]].concat()).json();
+    assert_eq!(report["signals"]["filled"], 2, "{report}");
+    // 10,000 euros bought at 1.2 and sold at 1.0, on 100,000 USD.
     let gross = report["total"]["gross_return"].as_f64().unwrap();
-    assert!((gross - (1.0 / 1.2 - 1.0)).abs() < 1e-9, "{gross}");
+    assert!((gross + 0.02).abs() < 1e-9, "{gross}");
 }

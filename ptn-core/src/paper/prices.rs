@@ -5,6 +5,7 @@
 //! | [`csv::CsvPrices`] | a file of ticks or of bars | `paper` |
 //! | [`random_walk::RandomWalk`] | made-up prices, the same for the same seed on every machine | `paper` |
 //! | [`pushed::channel`] | prices that somebody pushes: [`push::read`] reads the bodies of HTTP | `paper` |
+//! | `coinbase::CoinbaseFeed` | the live ticker of Coinbase Exchange, pushed into such a channel | `paper-live` |
 //!
 //! [`PriceSpec`] is the text by which a user names one. What a price does is left to [`super::book`],
 //! listening on sockets to others.
@@ -13,6 +14,8 @@
 //! of one pair never go back. In files and walks no time goes back at all; live prices carry the times
 //! of their exchanges, so a price of one pair may be older than the last price of another.
 
+#[cfg(feature = "paper-live")]
+pub mod coinbase;
 pub mod csv;
 mod defaults;
 pub mod push;

@@ -38,8 +38,10 @@ pub(super) struct PriceArgs {
 }
 
 pub(super) fn time(text: &str) -> Result<UnixMs, String> {
-    let utc = jiff::tz::TimeZone::UTC;
-    let day = || text.parse::<jiff::civil::Date>().and_then(|day| utc.to_timestamp(day.to_datetime(jiff::civil::Time::midnight())));
+    let day = || {
+        let day = text.parse::<jiff::civil::Date>()?;
+        jiff::tz::TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0))
+    };
     let at = text.parse::<jiff::Timestamp>().or_else(|_| day());
     let ms = at.ok().map(jiff::Timestamp::as_millisecond).filter(|ms| (0..=MAX_MS).contains(ms));
     ms.ok_or_else(|| {
@@ -127,8 +129,7 @@ impl PriceArgs {
 
 /// What the signals trade, or else the usual pairs.
 fn pairs_of(signals: &[TimedSignal], rules: &Rules, defaults: &PriceDefaults) -> Vec<TradePairId> {
-    let traded =
-        signals.iter().filter_map(|signal| signal.signal(rules).ok()?.trade_pair());
+    let traded = signals.iter().filter_map(|signal| signal.signal(rules).ok()?.trade_pair());
     let known = traded.filter(|pair| rules.catalogue.get(pair.as_str()).is_some());
     let pairs: BTreeSet<TradePairId> = known.collect();
     if pairs.is_empty() {

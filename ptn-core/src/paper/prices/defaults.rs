@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::FeedUrl;
 use super::random_walk::WalkPair;
 use crate::rules::{Era, RulesError};
 use crate::store::UnixMs;
@@ -35,11 +36,20 @@ struct Steps {
     replay: UnixMs,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+struct Coinbase {
+    url: FeedUrl,
+    quote: String,
+    stands_for: Vec<String>,
+    bases: Vec<String>,
+}
+
 /// The file.
 #[derive(Debug, Clone, Deserialize)]
 pub struct PriceDefaults {
     walk: Walk,
     step_ms: Steps,
+    coinbase: Coinbase,
 }
 
 impl PriceDefaults {
@@ -73,6 +83,21 @@ impl PriceDefaults {
     /// From one price of a walk to the next, in ms, in a replay.
     pub const fn replay_step_ms(&self) -> UnixMs {
         self.step_ms.replay
+    }
+
+    /// Where Coinbase Exchange has its feed of market data.
+    pub const fn coinbase_url(&self) -> &FeedUrl {
+        &self.coinbase.url
+    }
+
+    /// The product of Coinbase Exchange whose price is that of a pair; nothing when there is none.
+    pub fn coinbase_product(&self, pair: &TradePair) -> Option<String> {
+        let own = &self.coinbase;
+        let (base, quote) = pair.display_name.split_once('/')?;
+        let traded = own.bases.iter().any(|known| known == base);
+        let stands = own.stands_for.iter().any(|known| known == quote);
+        let crypto = pair.class == TradePairClass::Crypto;
+        (crypto && traded && stands).then(|| format!("{base}-{}", own.quote))
     }
 
     /// How a pair walks; nothing for a class that the file does not have.
@@ -152,6 +177,21 @@ mod tests {
         assert_eq!(walk("USDJPY"), ("148.148".to_owned(), 3));
         assert_eq!(walk("AAPL"), ("100.00".to_owned(), 2));
         assert_eq!(walk("kPEPEUSDC"), ("0.01000000".to_owned(), 8));
+    }
+
+    #[test]
+    fn a_product_stands_for_the_pairs_of_its_coin_in_dollars() {
+        let defaults = PriceDefaults::load().unwrap();
+        let rules = Rules::load(Era::Y2026).unwrap();
+        let product = |id: &str| defaults.coinbase_product(rules.catalogue.get(id).unwrap());
+        assert_eq!(product("BTCUSDC").as_deref(), Some("BTC-USD"));
+        assert_eq!(product("BTCUSD").as_deref(), Some("BTC-USD"));
+        for none in ["EURUSD", "AAPL", "GOLDUSDC", "kPEPEUSDC"] {
+            assert_eq!(product(none), None, "{none}");
+        }
+        let bases = &defaults.coinbase.bases;
+        let known = |base: &String| rules.catalogue.get(&format!("{base}USDC")).is_some();
+        assert!(bases.iter().all(known), "{bases:?}");
     }
 
     #[test]

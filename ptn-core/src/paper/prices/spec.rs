@@ -193,6 +193,19 @@ impl FeedUrl {
         self.port
     }
 
+    /// The whole address.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Scheme, host and port: what may be shown, since a path may hold a key.
+    pub fn origin(&self) -> String {
+        let after = self.text.find("://").map_or(0, |at| at + 3);
+        let path = self.text.get(after..).and_then(|rest| rest.find(['/', '?']));
+        let end = path.map_or(self.text.len(), |at| after + at);
+        self.text.get(..end).unwrap_or_default().to_owned()
+    }
+
     fn parse(text: &str) -> Result<Self, &'static str> {
         const WRONG: &str =
             "the address is wss://HOST, wss://HOST:PORT/PATH or ws://127.0.0.1:PORT";
