@@ -153,7 +153,7 @@ async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
         Failure::io("cannot listen on", &place, &e).hint("choose another --http; port 0 takes any")
     })?;
     let address = listener.local_addr().map_err(|e| Failure::io("cannot listen on", "", &e))?;
-    let state = http::Site::new(desk.clone(), era, &args.prices, feed.sender());
+    let state = http::Site::new(desk.clone(), era, &args.prices, feed.sender(), feed.watch());
     let site = tokio::spawn(http::serve(listener, state, stop.clone()));
     let wire = if args.wire == WireChoice::Dendrite { Wire::Dendrite } else { Wire::Btauth };
     let entry = validator.entry(wire);
@@ -182,7 +182,7 @@ async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
     let mut events = desk.subscribe();
     let started = show::Started { entry: &entry, http: address, era, args: &args, begun: desk.begun() };
     show::introduce(&started, out)?;
-    let mut feed = feed.start(&desk);
+    let mut feed = feed.start(&desk, stop.clone());
     let mut prices_end = false;
     loop {
         tokio::select! {
@@ -210,9 +210,9 @@ async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
             }
         }
     }
-    validator.shutdown().await;
-    // It ends with the token, which is cancelled or about to be.
     stop.cancel();
+    validator.shutdown().await;
+    // It ends with the token.
     site.await.ok();
     desk.stop().await.map_err(|e| desk_failure(&e))?;
     Ok(process::OK)

@@ -6,6 +6,7 @@ use std::io::BufReader;
 use ptn_core::market_hours::MarketHours;
 use ptn_core::ops::process;
 use ptn_core::paper::desk::{PaperClock, PaperDesk};
+use ptn_core::paper::prices::coinbase::{CoinbaseFeed, CoinbaseSettings, FeedWatch};
 use ptn_core::paper::prices::pushed::{self, DEFAULT_PAIRS};
 use ptn_core::paper::prices::{
     CsvPrices, PriceDefaults, PriceError, PriceSender, PriceSource, PriceSpec, RandomWalk, Tick,
@@ -14,6 +15,7 @@ use ptn_core::rules::{Era, Rules};
 use ptn_core::store::UnixMs;
 use ptn_core::trade_pair::TradePairId;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
@@ -22,6 +24,7 @@ pub(super) struct Feed {
     source: Source,
     clock: PaperClock,
     sender: Option<PriceSender>,
+    live: Option<CoinbaseFeed>,
 }
 
 enum Source {
@@ -61,7 +64,7 @@ impl Feed {
                 let first = first.ok_or_else(|| bad("no_prices", "there is not one price".to_owned()))?;
                 let clock = simulated(start_ms.unwrap_or(first.at_ms));
                 let source = Source::Ready(Box::new(Again { first: Some(first), prices }));
-                Self { source, clock, sender: None }
+                Self { source, clock, sender: None, live: None }
             }
             PriceSpec::Walk { seed, pairs } => {
                 let rules = Rules::load(era).map_err(|e| bad("rules", e.to_string()))?;
@@ -76,18 +79,29 @@ impl Feed {
                 // Whether the walk can be made is known now.
                 walk(&rules, &pairs, *seed, now_ms).map_err(|e| bad("prices", e))?;
                 let source = Source::Walk { seed: *seed, pairs, rules: Box::new(rules) };
-                Self { source, clock, sender: None }
+                Self { source, clock, sender: None, live: None }
             }
             PriceSpec::Push => {
                 let (sender, prices) = pushed::channel(DEFAULT_PAIRS);
                 let source = Source::Ready(Box::new(prices));
-                Self { source, clock, sender: Some(sender) }
+                Self { source, clock, sender: Some(sender), live: None }
             }
-            other if !real => {
-                let text = format!("{other} has its own time, so --speed and --start are not for it");
+            PriceSpec::Coinbase { .. } if !real => {
+                let text = "live prices have their own time, so --speed and --start are not for them";
                 return Err(Failure::usage(text));
             }
-            other => return Err(bad("prices", format!("{other} is not there yet"))),
+            PriceSpec::Coinbase { url } => {
+                let rules = Rules::load(era).map_err(|e| bad("rules", e.to_string()))?;
+                let settings = CoinbaseSettings::for_pairs(rules.catalogue.iter());
+                let mut settings = settings.map_err(|e| bad("prices", e.to_string()))?;
+                if let Some(url) = url {
+                    settings = settings.with_url(url.clone());
+                }
+                let (sender, prices) = pushed::channel(DEFAULT_PAIRS);
+                let live = Some(CoinbaseFeed::new(settings, sender));
+                Self { source: Source::Ready(Box::new(prices)), clock, sender: None, live }
+            }
+            other => return Err(bad("prices", format!("{other} cannot be used here"))),
         })
     }
 
@@ -100,9 +114,22 @@ impl Feed {
         self.sender.clone()
     }
 
-    /// Takes prices until the source or the desk ends.
-    pub(super) fn start(self, desk: &PaperDesk) -> JoinHandle<Result<(), String>> {
+    /// How the connection to an exchange does.
+    pub(super) fn watch(&self) -> Option<FeedWatch> {
+        self.live.as_ref().map(CoinbaseFeed::watch)
+    }
+
+    /// Takes prices until the source or the desk ends, or it is stopped.
+    pub(super) fn start(
+        self,
+        desk: &PaperDesk,
+        stop: CancellationToken,
+    ) -> JoinHandle<Result<(), String>> {
         let desk = desk.clone();
+        if let Some(live) = self.live {
+            // The channel ends with it.
+            tokio::spawn(async move { stop.run_until_cancelled_owned(live.run()).await });
+        }
         tokio::task::spawn_blocking(move || {
             let mut source = match self.source {
                 Source::Ready(source) => source,

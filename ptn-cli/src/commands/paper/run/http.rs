@@ -12,6 +12,7 @@ use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use ptn_core::paper::book::Standing;
 use ptn_core::paper::desk::{DeskError, PaperDesk};
+use ptn_core::paper::prices::coinbase::FeedWatch;
 use ptn_core::paper::prices::push::{self, PushLimits};
 use ptn_core::paper::prices::{PriceSender, PriceSpec};
 use ptn_core::paper::validator::{Condition, PaperValidator};
@@ -29,16 +30,23 @@ use super::{page, view};
 pub(super) struct Site {
     desk: PaperDesk,
     prices: Option<PriceSender>,
+    watch: Option<FeedWatch>,
     spec: String,
     limits: Arc<PushLimits>,
 }
 
 impl Site {
-    pub(super) fn new(desk: PaperDesk, era: Era, spec: &PriceSpec, prices: Option<PriceSender>) -> Self {
+    pub(super) fn new(
+        desk: PaperDesk,
+        era: Era,
+        spec: &PriceSpec,
+        prices: Option<PriceSender>,
+        watch: Option<FeedWatch>,
+    ) -> Self {
         let pairs = ptn_core::rules::Rules::load(era)
             .map(|rules| rules.catalogue.iter().map(|pair| pair.id.clone()).collect::<Vec<_>>());
         let limits = pairs.map(PushLimits::for_pairs).unwrap_or_default();
-        Self { desk, prices, spec: spec.to_string(), limits: Arc::new(limits) }
+        Self { desk, prices, watch, spec: spec.to_string(), limits: Arc::new(limits) }
     }
 
     async fn ask(
@@ -180,7 +188,16 @@ async fn weights(State(site): State<Site>) -> Result<Json<Value>, Refused> {
 }
 
 async fn prices(State(site): State<Site>) -> Result<Json<Value>, Refused> {
-    site.ask(view::prices).await
+    let (spec, feed) = (site.spec.clone(), site.watch.as_ref().map(FeedWatch::now));
+    site.ask(move |validator| {
+        let mut answer = view::prices(validator);
+        if let Some(answer) = answer.as_object_mut() {
+            answer.insert("source".to_owned(), json!(spec));
+            answer.insert("feed".to_owned(), json!(feed));
+        }
+        answer
+    })
+    .await
 }
 
 async fn push_prices(State(site): State<Site>, body: Bytes) -> Result<Json<Value>, Refused> {
