@@ -214,6 +214,38 @@ async fn a_dropped_connection_is_followed_by_another_that_asks_again() {
 }
 
 #[tokio::test]
+async fn pauses_grow_until_there_is_a_price() {
+    let address = exchange(|_, stream| async move {
+        Peer::accept(stream).await.confirm().await;
+    })
+    .await;
+    let mut settings = settings(&address);
+    settings.first_pause = Duration::from_millis(10);
+    settings.longest_pause = Duration::from_secs(60);
+    let mut feed = start(settings);
+    let fifth = |s: &FeedStatus| s.connections == 5 && s.state == FeedState::Waiting;
+    let status = feed.until(fifth).await;
+    let pause = status.next_try_ms.unwrap() - status.last_problem.unwrap().at_ms;
+    assert!(pause >= 160, "10 ms, doubled four times, but {pause} ms");
+}
+
+#[tokio::test]
+async fn a_price_makes_the_next_pause_short_again() {
+    let address = exchange(|n, stream| async move {
+        let mut peer = Peer::accept(stream).await;
+        peer.confirm().await;
+        peer.say(&ticker(1, &(n + 1).to_string())).await;
+    })
+    .await;
+    let mut settings = settings(&address);
+    settings.first_pause = Duration::from_millis(1);
+    settings.longest_pause = Duration::from_secs(600);
+    let mut feed = start(settings);
+    // Doubled every time, the pauses would be longer than the deadline by now.
+    feed.until(|s| s.connections == 20).await;
+}
+
+#[tokio::test]
 async fn a_silent_connection_is_pinged_and_then_replaced() {
     let (saw, mut seen) = tokio::sync::mpsc::channel(10);
     let address = exchange(move |n, stream| {

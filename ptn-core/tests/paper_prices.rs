@@ -272,7 +272,7 @@ fn a_reader_in_a_thread_waits_for_prices_and_ends_with_the_senders() {
         assert_eq!(was_seen.recv_timeout(Duration::from_secs(20)), Ok(n as f64));
     }
     drop(sender);
-    let _ = other.push(vec![Tick::last(NOW + 6, "A", 6.0)]).unwrap();
+    other.push(vec![Tick::last(NOW + 6, "A", 6.0)]).unwrap();
     drop(other);
     reader.join().unwrap();
     assert_eq!(was_seen.recv(), Ok(6.0));
@@ -289,7 +289,7 @@ async fn a_reader_in_a_task_is_woken_by_prices_and_by_the_end() {
         got
     });
     tokio::task::yield_now().await;
-    let _ = sender.push(vec![Tick::last(NOW, "A", 1.0), Tick::last(NOW, "B", 2.0)]).unwrap();
+    sender.push(vec![Tick::last(NOW, "A", 1.0), Tick::last(NOW, "B", 2.0)]).unwrap();
     tokio::task::yield_now().await;
     sender.close();
     let late = sender.push(vec![Tick::last(NOW, "A", 3.0)]);
@@ -302,7 +302,7 @@ fn a_slow_reader_gets_the_latest_price_of_every_pair_and_memory_stays_bounded() 
     let (sender, mut prices) = channel(3);
     for n in 0..10_000_i64 {
         let pair = ["A", "B", "C"][usize::try_from(n % 3).unwrap()];
-        let _ = sender.push(vec![Tick::last(NOW + n, pair, 1.0 + n as f64)]).unwrap();
+        sender.push(vec![Tick::last(NOW + n, pair, 1.0 + n as f64)]).unwrap();
         assert!(sender.stats().waiting <= 3 * TICKS_PER_PAIR);
     }
     let mut last = BTreeMap::new();
@@ -519,7 +519,7 @@ proptest! {
     #[test]
     fn no_body_and_no_file_makes_a_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let limits = PushLimits::default();
-        let _ = read(&bytes, NOW, &limits);
+        drop(read(&bytes, NOW, &limits));
         if let Ok(mut file) = CsvPrices::new(bytes.as_slice()) {
             for _ in 0..50 {
                 if !matches!(file.next_tick(), Ok(Some(_))) {

@@ -67,7 +67,6 @@ impl PushedError {
 
 /// What became of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[must_use]
 pub struct Pushed {
     /// New prices.
     pub taken: usize,
