@@ -72,6 +72,7 @@ pub mod fees;
 mod field;
 pub mod field_2024;
 pub mod field_2026;
+pub mod guard;
 pub mod ledger;
 pub mod leveraged;
 pub mod limits;
