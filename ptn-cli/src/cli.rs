@@ -5,7 +5,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use ptn_core::ops::config::{Settings, with_flags};
-use ptn_core::ops::settings::{COMMON, MINER, SERVER, Setting};
+use ptn_core::ops::settings::{COMMON, GUARD, MINER, SERVER, Setting};
 use ptn_core::ops::{logging, process};
 
 use crate::Outcome;
@@ -35,7 +35,7 @@ Results go to stdout, talk to stderr. Colours only on a terminal; NO_COLOR switc
 const FIRST: &str = "Try it first, without keys, accounts or a network:  ptn-cli demo";
 
 /// Every settings list that a `ptn.toml` may have.
-pub const ALL_SETTINGS: &[&[Setting]] = &[COMMON, MINER, SERVER];
+pub const ALL_SETTINGS: &[&[Setting]] = &[COMMON, MINER, SERVER, GUARD];
 
 /// The whole tree.
 pub fn command() -> Command {
