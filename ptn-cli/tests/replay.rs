@@ -171,3 +171,66 @@ fn wrong_input_names_file_line_and_field() {
     assert_eq!(said.code, 2);
     assert!(said.err.contains("cannot read p.csv"), "{said:?}");
 }
+
+#[test]
+fn made_up_prices_are_the_same_for_the_same_seed_and_end_where_they_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), PRICES, SIGNALS);
+    let walk = |more: &[&str]| {
+        let base = ["paper", "replay", "--signals", "s.jsonl", "--rules", "2024", "--json"];
+        run(dir.path(), &[&base[..], more].concat())
+    };
+    let said = walk(&["--prices", "walk:7"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let json = said.json();
+    // From the full minute before the first signal to a day after the last, BTCUSD a minute.
+    assert_eq!(json["start_ms"], 1_712_577_600_000_i64);
+    assert_eq!(json["end_ms"], 1_712_577_720_000_i64 + 24 * 3_600_000);
+    assert_eq!(json["prices"], 24 * 60 + 3);
+    assert_eq!((&json["signals"]["filled"], &json["signals"]["refused"]), (&2.into(), &1.into()));
+    assert_eq!(walk(&["--prices", "walk:7"]).out, said.out);
+    assert_ne!(walk(&["--prices", "walk:8"]).out, said.out);
+    let two = walk(&["--prices", "walk:7:BTCUSD,ETHUSD", "--days", "2"]).json();
+    assert_eq!(two["prices"], 2 * (48 * 60 + 1));
+    let until = walk(&["--prices", "walk:7", "--until", "2024-04-08T12:10:00Z"]).json();
+    assert_eq!(until["prices"], 11);
+}
+
+#[test]
+fn prices_that_cannot_be_replayed_are_refused_with_what_can() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), PRICES, SIGNALS);
+    let walk = |more: &[&str]| {
+        let base = ["paper", "replay", "--signals", "s.jsonl", "--rules", "2024"];
+        run(dir.path(), &[&base[..], more].concat())
+    };
+    for (more, want) in [
+        (&["--prices", "walk:x"][..], "the seed is a whole number"),
+        (&["--prices", "push"], "push has no past to replay; give a file or walk:SEED"),
+        (&["--prices", "coinbase"], "coinbase has no past to replay"),
+        (&["--prices", "walk:1:BTC/USD"], "BTC/USD is no pair of these rules, BTCUSD is"),
+        (&["--prices", "p.csv", "--days", "1"], "--days and --until are for walk:SEED"),
+        (&["--prices", "walk:1", "--until", "2020-01-01"], "before the first signal"),
+        (&["--prices", "walk:1", "--until", "soon"], "write a day such as 2026-06-30"),
+        (&["--prices", "walk:1", "--days", "1", "--until", "2026-01-01"], "cannot be used with"),
+    ] {
+        let said = walk(more);
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(said.err.contains(want), "no {want:?} in\n{}", said.err);
+    }
+}
+
+#[test]
+fn a_tick_file_with_a_book_fills_forex_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let prices = "time_ms,trade_pair,price,bid,ask\n\
+        1712577600000,EURUSD,1.1,1.0,1.2\n1712577700000,EURUSD,1.1,1.0,1.2\n";
+    let signals = r#"{"received_ms":1712577601000,"signal":{"trade_pair":"EURUSD","order_type":"LONG","leverage":1.0}}
+{"received_ms":1712577690000,"signal":{"trade_pair":"EURUSD","order_type":"FLAT","leverage":1.0}}
+"#;
+    write(dir.path(), prices, signals);
+    let report = replay(dir.path(), &["--json"]).json();
+    // Bought at 1.2 and sold at 1.0.
+    let gross = report["total"]["gross_return"].as_f64().unwrap();
+    assert!((gross - (1.0 / 1.2 - 1.0)).abs() < 1e-9, "{gross}");
+}

@@ -33,11 +33,7 @@ fn ticks(text: &str) -> Result<Vec<Tick>, String> {
 }
 
 fn path(pair: &str, start_ms: i64, prices: &[(i64, f64)]) -> Vec<Tick> {
-    let tick = |(s, price): &(i64, f64)| Tick {
-        at_ms: start_ms + s * 1000,
-        pair: pair.into(),
-        price: *price,
-    };
+    let tick = |(s, price): &(i64, f64)| Tick::last(start_ms + s * 1000, pair, *price);
     prices.iter().map(tick).collect()
 }
 

@@ -1,6 +1,7 @@
 //! `paper`: the network's rules on this machine, without money and without the network.
 
 mod html;
+mod prices;
 mod replay;
 
 use clap::{ArgMatches, Args as _, Command};

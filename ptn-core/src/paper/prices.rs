@@ -1,32 +1,49 @@
-//! Where prices come from: [`PriceSource`], and price files of ticks or of bars.
+//! Where prices come from: [`PriceSource`], and the sources that there are.
 //!
-//! A tick file has the header `time_ms,trade_pair,price`, a file of bars
-//! `time_ms,trade_pair,open,high,low,close`; columns may come in any order. Times are in ms since 1970, UTC, and never go back. What a price does is
-//! left to [`super::book`].
+//! | source | is | feature |
+//! |---|---|---|
+//! | [`csv::CsvPrices`] | a file of ticks or of bars | `paper` |
+//! | [`random_walk::RandomWalk`] | made-up prices, the same for the same seed on every machine | `paper` |
+//! | [`pushed::channel`] | prices that somebody pushes: [`push::read`] reads the bodies of HTTP | `paper` |
+//! | `coinbase::CoinbaseFeed` | the live ticker of Coinbase Exchange, pushed into such a channel | `paper-live` |
 //!
-//! # The inside of a bar
+//! [`PriceSpec`] is the text by which a user names one. What a price does is left to [`super::book`],
+//! listening on sockets to others.
 //!
-//! `time_ms` is where a bar begins. It lasts until the next time in the file, but no longer than the
-//! shortest step so far (a minute for a file with one time only), so that a weekend does not stretch
-//! it. Its four prices come after 0, 1/4, 1/2 and 3/4 of it: open, low, high, close when it rises;
-//! open, high, low, close when it falls. What really happened in between is not in the file.
+//! What must stay true: a price is finite and above zero, a bid is not above its ask, and the times
+//! of one pair never go back. In files and walks no time goes back at all; live prices carry the times
+//! of their exchanges, so a price of one pair may be older than the last price of another.
+
+#[cfg(feature = "paper-live")]
+pub mod coinbase;
+pub mod csv;
+mod defaults;
+pub mod push;
+pub mod pushed;
+pub mod random_walk;
+mod spec;
+
+pub use csv::CsvPrices;
+pub use defaults::PriceDefaults;
+pub use pushed::{PriceSender, Pushed, PushedError, PushedPrices};
+pub use random_walk::RandomWalk;
+pub use spec::{FeedUrl, PriceSpec, PriceSpecError};
 
 use std::collections::VecDeque;
-use std::io::BufRead;
 
+use serde::{Deserialize, Serialize};
+
+use super::market::Quote;
 use crate::store::UnixMs;
 use crate::trade_pair::TradePairId;
 
-/// Assumed where a file of bars does not show how long they are.
-const LONE_BAR_MS: UnixMs = 60_000;
-/// No line of a price file comes near this.
-const LONGEST_LINE: usize = 4096;
-
-const TICKS: &str = "time_ms,trade_pair,price";
-const BARS: &str = "time_ms,trade_pair,open,high,low,close";
+/// The year 3000: what comes later is no time in ms.
+pub const MAX_MS: UnixMs = 32_503_680_000_000;
+/// No id of a pair is longer, in bytes.
+pub const LONGEST_PAIR: usize = 40;
 
 /// The price of a pair at a time.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tick {
     /// When, in ms.
     pub at_ms: UnixMs,
@@ -34,11 +51,55 @@ pub struct Tick {
     pub pair: TradePairId,
     /// Last trade, in the quote currency; finite and above 0.
     pub price: f64,
+    /// Best bid, where it is known; forex is sold at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bid: Option<f64>,
+    /// Best ask, where it is known; forex is bought at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<f64>,
 }
 
-/// Prices in the order of their times.
+impl Tick {
+    /// A last trade without a book.
+    pub fn last(at_ms: UnixMs, pair: impl Into<TradePairId>, price: f64) -> Self {
+        Self { at_ms, pair: pair.into(), price, bid: None, ask: None }
+    }
+
+    /// The same with the best bid and ask.
+    #[must_use]
+    pub fn with_book(self, bid: f64, ask: f64) -> Self {
+        Self { bid: Some(bid), ask: Some(ask), ..self }
+    }
+
+    /// What the rules take: this price, without rates to other currencies and without slippage.
+    pub fn quote(&self) -> Quote {
+        Quote { bid: self.bid, ask: self.ask, ..Quote::last(self.price, self.at_ms) }
+    }
+
+    /// The first field that no price may have: it is not finite, not above zero, or a bid above its
+    /// ask.
+    pub fn flaw(&self) -> Option<&'static str> {
+        let bad = |value: f64| !(value.is_finite() && value > 0.0);
+        let crossed = self.bid.zip(self.ask).is_some_and(|(bid, ask)| bid > ask);
+        match self {
+            _ if !(0..=MAX_MS).contains(&self.at_ms) => Some("time_ms"),
+            _ if !is_pair(self.pair.as_str()) => Some("trade_pair"),
+            _ if bad(self.price) => Some("price"),
+            _ if self.bid.is_some_and(bad) => Some("bid"),
+            _ if self.ask.is_some_and(bad) || crossed => Some("ask"),
+            _ => None,
+        }
+    }
+}
+
+/// Whether this can be the id of a pair; whether there is such a pair is for the catalogue to say.
+fn is_pair(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_PAIR && !text.chars().any(char::is_control)
+}
+
+/// Prices, one after the other; the module says in which order.
 pub trait PriceSource {
-    /// The next price; `None` at the end.
+    /// The next price; `None` at the end. A live source waits for it.
     ///
     /// # Errors
     /// When the source cannot go on.
@@ -49,6 +110,12 @@ pub trait PriceSource {
 impl PriceSource for VecDeque<Tick> {
     fn next_tick(&mut self) -> Result<Option<Tick>, PriceError> {
         Ok(self.pop_front())
+    }
+}
+
+impl<S: PriceSource + ?Sized> PriceSource for Box<S> {
+    fn next_tick(&mut self) -> Result<Option<Tick>, PriceError> {
+        (**self).next_tick()
     }
 }
 
@@ -65,7 +132,11 @@ pub enum PriceError {
         source: std::io::Error,
     },
     /// The first line.
-    #[error("line 1, header: {found:?} is not a header of prices; write {TICKS} or {BARS}")]
+    #[error(
+        "line 1, header: {found:?} is not a header of prices; write {} or {}",
+        csv::TICKS,
+        csv::BARS
+    )]
     Header {
         /// What stands there.
         found: String,
@@ -118,6 +189,16 @@ pub enum PriceError {
         /// The high.
         high: f64,
     },
+    /// A book that crosses itself.
+    #[error("line {line}, ask: {ask} is below the bid {bid}; correct one of them")]
+    Crossed {
+        /// Where.
+        line: u64,
+        /// The bid.
+        bid: f64,
+        /// The ask.
+        ask: f64,
+    },
 }
 
 impl PriceError {
@@ -130,204 +211,7 @@ impl PriceError {
             Self::Columns { .. } => "prices_columns",
             Self::Order { .. } => "prices_order",
             Self::Bar { .. } => "prices_bar",
-        }
-    }
-}
-
-const FIELDS: [&str; 7] = ["time_ms", "trade_pair", "price", "open", "high", "low", "close"];
-const BAR_FIELDS: [&str; 4] = ["open", "high", "low", "close"];
-
-/// A line of the file.
-#[derive(Debug, Clone)]
-enum Row {
-    Tick(Tick),
-    Bar { at_ms: UnixMs, pair: TradePairId, prices: [f64; 4] },
-}
-
-impl Row {
-    const fn at_ms(&self) -> UnixMs {
-        match self {
-            Self::Tick(tick) => tick.at_ms,
-            Self::Bar { at_ms, .. } => *at_ms,
-        }
-    }
-}
-
-/// A price file.
-#[derive(Debug)]
-pub struct CsvPrices<R> {
-    reader: R,
-    line: u64,
-    columns: Vec<&'static str>,
-    last_ms: Option<UnixMs>,
-    shortest_ms: Option<UnixMs>,
-    /// Read too far: the first line of the next time.
-    ahead: Option<Row>,
-    ready: VecDeque<Tick>,
-}
-
-impl<R: BufRead> CsvPrices<R> {
-    /// Reads the header.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn new(reader: R) -> Result<Self, PriceError> {
-        let mut file = Self {
-            reader,
-            line: 0,
-            columns: Vec::new(),
-            last_ms: None,
-            shortest_ms: None,
-            ahead: None,
-            ready: VecDeque::new(),
-        };
-        let header = file.read_line()?.unwrap_or_default();
-        let header = header.trim_start_matches('\u{feff}').to_owned();
-        let names: Option<Vec<&'static str>> = header
-            .split(',')
-            .map(|name| FIELDS.into_iter().find(|field| *field == name.trim()))
-            .collect();
-        let fits = |wanted: &str| {
-            names.as_ref().is_some_and(|names| {
-                names.len() == wanted.split(',').count()
-                    && wanted.split(',').all(|field| names.contains(&field))
-            })
-        };
-        if !fits(TICKS) && !fits(BARS) {
-            return Err(PriceError::Header { found: header.chars().take(100).collect() });
-        }
-        file.columns = names.unwrap_or_default();
-        Ok(file)
-    }
-
-    fn read_line(&mut self) -> Result<Option<String>, PriceError> {
-        loop {
-            self.line += 1;
-            let mut text = Vec::new();
-            let line = self.line;
-            let io = |source| PriceError::Io { line, source };
-            let limit = u64::try_from(LONGEST_LINE).unwrap_or(u64::MAX);
-            let mut limited = std::io::Read::take(&mut self.reader, limit);
-            let read = limited.read_until(b'\n', &mut text).map_err(io)?;
-            if read == 0 {
-                return Ok(None);
-            }
-            if read == LONGEST_LINE && text.last() != Some(&b'\n') {
-                let too_long = format!("it is longer than {LONGEST_LINE} bytes");
-                return Err(io(std::io::Error::new(std::io::ErrorKind::InvalidData, too_long)));
-            }
-            let text = String::from_utf8(text)
-                .map_err(|e| io(std::io::Error::new(std::io::ErrorKind::InvalidData, e)))?;
-            // A header must be there, empty lines between rows need not matter.
-            if self.columns.is_empty() || !text.trim().is_empty() {
-                return Ok(Some(text.trim().to_owned()));
-            }
-        }
-    }
-
-    fn row(&mut self) -> Result<Option<Row>, PriceError> {
-        let Some(text) = self.read_line()? else { return Ok(None) };
-        let line = self.line;
-        let values: Vec<&str> = text.split(',').map(str::trim).collect();
-        let (found, expected) = (values.len(), self.columns.len());
-        if found != expected {
-            return Err(PriceError::Columns { line, found, expected });
-        }
-        let value = |field: &str| {
-            let at = self.columns.iter().position(|column| *column == field);
-            at.and_then(|at| values.get(at)).copied().unwrap_or_default()
-        };
-        let wrong = |field: &'static str, allowed| PriceError::Field {
-            line,
-            field,
-            value: value(field).chars().take(40).collect(),
-            allowed,
-        };
-        let price = |field: &'static str| match value(field).parse::<f64>() {
-            Ok(price) if price.is_finite() && price > 0.0 => Ok(price),
-            _ => Err(wrong(field, "a number above 0")),
-        };
-        let at_ms = match value("time_ms").parse::<UnixMs>() {
-            Ok(ms) if (0..=MAX_MS).contains(&ms) => ms,
-            _ => return Err(wrong("time_ms", "ms since 1970, a whole number")),
-        };
-        let pair = value("trade_pair");
-        if pair.is_empty() || pair.len() > 40 || pair.chars().any(char::is_control) {
-            return Err(wrong("trade_pair", "the id of a pair, such as BTCUSDC"));
-        }
-        let pair = TradePairId::from(pair);
-        if let Some(last_ms) = self.last_ms.filter(|last| at_ms < *last) {
-            return Err(PriceError::Order { line, at_ms, last_ms });
-        }
-        let row = if self.columns.contains(&"price") {
-            Row::Tick(Tick { at_ms, pair, price: price("price")? })
-        } else {
-            let prices = [price("open")?, price("high")?, price("low")?, price("close")?];
-            let [_, high, low, _] = prices;
-            for (field, price) in BAR_FIELDS.into_iter().zip(prices) {
-                if price < low || price > high {
-                    return Err(PriceError::Bar { line, field, price, low, high });
-                }
-            }
-            Row::Bar { at_ms, pair, prices }
-        };
-        self.last_ms = Some(at_ms);
-        Ok(Some(row))
-    }
-
-    /// Makes the ticks of all bars that begin at the same time.
-    fn bars(&mut self, first: Row) -> Result<(), PriceError> {
-        let at_ms = first.at_ms();
-        let mut group = vec![first];
-        let mut next_ms = None;
-        while let Some(row) = self.row()? {
-            if row.at_ms() > at_ms {
-                next_ms = Some(row.at_ms());
-                self.ahead = Some(row);
-                break;
-            }
-            group.push(row);
-        }
-        let step_ms = next_ms.map(|next_ms| next_ms - at_ms);
-        self.shortest_ms = [self.shortest_ms, step_ms].into_iter().flatten().min();
-        let length_ms = self.shortest_ms.unwrap_or(LONE_BAR_MS);
-        for quarter in 0..4_i64 {
-            for row in &group {
-                let Row::Bar { pair, prices: [open, high, low, close], .. } = row else { continue };
-                let rises = close >= open;
-                let price = match quarter {
-                    0 => *open,
-                    1 => *if rises { low } else { high },
-                    2 => *if rises { high } else { low },
-                    _ => *close,
-                };
-                let at_ms = at_ms + length_ms * quarter / 4;
-                self.ready.push_back(Tick { at_ms, pair: pair.clone(), price });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The year 3000: what comes later is no time in ms.
-const MAX_MS: UnixMs = 32_503_680_000_000;
-
-impl<R: BufRead> PriceSource for CsvPrices<R> {
-    fn next_tick(&mut self) -> Result<Option<Tick>, PriceError> {
-        if let Some(tick) = self.ready.pop_front() {
-            return Ok(Some(tick));
-        }
-        let row = match self.ahead.take() {
-            Some(row) => Some(row),
-            None => self.row()?,
-        };
-        match row {
-            None => Ok(None),
-            Some(Row::Tick(tick)) => Ok(Some(tick)),
-            Some(bar) => {
-                self.bars(bar)?;
-                Ok(self.ready.pop_front())
-            }
+            Self::Crossed { .. } => "prices_crossed",
         }
     }
 }

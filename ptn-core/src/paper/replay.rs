@@ -29,7 +29,6 @@ use super::book::Book;
 use super::elimination::Elimination;
 use super::ledger::LedgerError;
 use super::leveraged::Added;
-use super::market::Quote;
 use super::order::Order;
 use super::prices::{PriceError, PriceSource, Tick};
 use super::rules::{Generation, PaperRules};
@@ -192,8 +191,7 @@ impl Replay {
     pub fn tick(&mut self, tick: &Tick) -> Result<(), ReplayError> {
         self.settle(tick.at_ms)?;
         self.prices += 1;
-        let moved =
-            self.book.on_price(&self.rules, &tick.pair, Quote::last(tick.price, tick.at_ms));
+        let moved = self.book.on_price(&self.rules, &tick.pair, tick.quote());
         for (hotkey, events) in moved {
             if hotkey == self.settings.hotkey {
                 self.note_events(tick.at_ms, events);

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args, FromArgMatches as _};
 use ptn_core::ops::process;
-use ptn_core::paper::prices::CsvPrices;
 use ptn_core::paper::replay::{
     self, RecordError, ReplayError, ReplaySettings, Report, TimedSignal,
 };
 use ptn_core::rules::Era;
 
 use super::html;
+use super::prices::PriceArgs;
 use crate::Outcome;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
@@ -23,7 +23,8 @@ use crate::text::{date_time, harmless};
 pub(super) const AFTER_HELP: &str = "\
 Signals: a processed_signals folder, of the Python tools or of ptn-miner, or a file with one\n\
 {\"received_ms\":1780000000000,\"signal\":{...}} a line. Prices: CSV with the header\n\
-time_ms,trade_pair,price or time_ms,trade_pair,open,high,low,close, sorted by time.\n\n\
+time_ms,trade_pair,price (bid and ask if you have them) or time_ms,trade_pair,open,high,low,close,\n\
+sorted by time. Without price data, walk:SEED makes prices up: the same ones for the same seed.\n\n\
 Nothing is sent. The report says what it assumes; docs/paper.md explains every number.";
 
 /// No signal of ours comes near this.
@@ -35,9 +36,8 @@ pub(super) struct ReplayArgs {
     /// Folder processed_signals, or a file of JSON lines
     #[arg(long, value_name = "PATH")]
     signals: PathBuf,
-    /// CSV file of prices: ticks or bars
-    #[arg(long, value_name = "FILE")]
-    prices: PathBuf,
+    #[command(flatten)]
+    prices: PriceArgs,
     /// Rule set
     #[arg(long, value_name = "ERA", value_parser = ["2024", "2026"])]
     rules: String,
@@ -66,20 +66,16 @@ fn usd(text: &str) -> Result<f64, String> {
 pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let args = ReplayArgs::from_arg_matches(matches).map_err(|e| Failure::usage(e.to_string()))?;
     let signals = read_signals(&args.signals)?;
-    let file = File::open(&args.prices).map_err(|e| unreadable(&args.prices, &e))?;
+    let era = Era::parse(&args.rules).ok_or_else(|| Failure::usage("--rules is 2024 or 2026"))?;
+    let mut prices = args.prices.open(era, &signals)?;
     let bad_prices = |e: ReplayError| {
         let from_prices = matches!(e, ReplayError::Prices(_) | ReplayError::NoPrices);
-        let place =
-            if from_prices { format!("{}: ", args.prices.display()) } else { String::new() };
+        let place = if from_prices { format!("{}: ", args.prices.place()) } else { String::new() };
         Failure::new(process::USAGE, e.code(), format!("{place}{e}"))
     };
-    let mut prices = CsvPrices::new(BufReader::new(file)).map_err(|e| bad_prices(e.into()))?;
-    let settings = ReplaySettings {
-        era: Era::parse(&args.rules).ok_or_else(|| Failure::usage("--rules is 2024 or 2026"))?,
-        hotkey: args.hotkey.clone(),
-        account_usd: args.account_size,
-    };
-    let report = replay::run(settings, &mut prices, signals).map_err(bad_prices)?;
+    let settings =
+        ReplaySettings { era, hotkey: args.hotkey.clone(), account_usd: args.account_size };
+    let report = replay::run(settings, &mut *prices, signals).map_err(bad_prices)?;
     if let Some(path) = &args.html {
         write_page(path, &html::page(&report))?;
     }
@@ -94,7 +90,7 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     Ok(process::OK)
 }
 
-fn unreadable(path: &Path, e: &io::Error) -> Failure {
+pub(super) fn unreadable(path: &Path, e: &io::Error) -> Failure {
     Failure::new(process::USAGE, "io", format!("cannot read {}: {e}", path.display()))
 }
 
