@@ -15,12 +15,13 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use crate::order::{ExecutionType, OrderType};
 use crate::record::ValidatorRecord;
 use crate::signal::{OrderUuid, Signal};
 use crate::store::UnixMs;
@@ -242,7 +243,7 @@ pub trait OrderGuard: Send + Sync + 'static {
     fn acknowledged(&self, signal: &Signal, record: &ValidatorRecord);
 
     /// A signal was accepted and is not decided.
-    fn under_way(&self, _id: &OrderUuid, _pair: Option<&TradePairId>) {}
+    fn under_way(&self, _id: &OrderUuid, _what: &UnderWay) {}
 
     /// It is decided.
     fn ended(&self, _id: &OrderUuid) {}
@@ -266,6 +267,40 @@ pub trait OrderGuard: Send + Sync + 'static {
     /// The account now.
     fn standing(&self, _now: UnixMs) -> Standing {
         Standing::default()
+    }
+}
+
+/// A signal that is accepted and not decided, as far as it matters to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Its pair.
+    pub pair: Option<TradePairId>,
+    /// The side of a position that it may open; nothing when it can only close or cancel.
+    pub opens: Option<OrderType>,
+}
+
+impl UnderWay {
+    /// From what is known of a signal.
+    pub fn new(
+        pair: Option<TradePairId>,
+        execution: ExecutionType,
+        order_type: Option<OrderType>,
+    ) -> Self {
+        let may_open = match execution {
+            ExecutionType::Market
+            | ExecutionType::Limit
+            | ExecutionType::StopLimit
+            | ExecutionType::LimitEdit => true,
+            ExecutionType::Bracket | ExecutionType::LimitCancel | ExecutionType::FlatAll => false,
+        };
+        let opens = order_type.filter(|side| may_open && *side != OrderType::Flat);
+        Self { pair, opens }
+    }
+}
+
+impl From<&Signal> for UnderWay {
+    fn from(signal: &Signal) -> Self {
+        Self::new(signal.trade_pair(), signal.execution_type(), signal.order_type())
     }
 }
 
@@ -305,6 +340,7 @@ struct Inner {
     verdicts: [AtomicU64; 4],
     blocked: AtomicU64,
     failures: AtomicU64,
+    ready: AtomicBool,
     /// Signals whose verdict was given when they were handed in; they are not judged again when
     /// they are taken up.
     judged: Mutex<HashSet<u64>>,
@@ -330,6 +366,7 @@ impl Guard {
             verdicts: Default::default(),
             blocked: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            ready: AtomicBool::new(false),
             judged: Mutex::default(),
             alerts: broadcast::Sender::new(ALERT_BACKLOG),
         }))
@@ -365,13 +402,21 @@ impl Guard {
         })
     }
 
+    /// Whether it was told everything that happened before the start.
+    pub fn is_ready(&self) -> bool {
+        self.0.ready.load(Ordering::Acquire)
+    }
+
     /// The verdict on a signal that is about to be accepted or sent, which counts as under way from
-    /// here on. Say with [`Guard::note`] what was done, and with [`Guard::forget`] when it is not
+    /// here on. A verdict before the guard is ready is not the last word: the signal is judged again
+    /// when it is taken up. Say with [`Guard::note`] what was done, and with [`Guard::forget`] when it is not
     /// kept after all.
     pub fn judge(&self, signal: &Signal, now: UnixMs) -> GuardVerdict {
         let verdict = self.check(signal, now);
-        self.judged().insert(key(signal.id()));
-        self.under_way(signal.id(), signal.queue().as_ref());
+        if self.is_ready() {
+            self.judged().insert(key(signal.id()));
+        }
+        self.under_way(signal.id(), &signal.into());
         verdict
     }
 
@@ -424,8 +469,8 @@ impl Guard {
     }
 
     /// See [`OrderGuard::under_way`].
-    pub fn under_way(&self, id: &OrderUuid, pair: Option<&TradePairId>) {
-        self.ask("under_way", |guard| guard.under_way(id, pair));
+    pub fn under_way(&self, id: &OrderUuid, what: &UnderWay) {
+        self.ask("under_way", |guard| guard.under_way(id, what));
     }
 
     /// See [`OrderGuard::none_under_way`].
@@ -436,6 +481,7 @@ impl Guard {
     /// See [`OrderGuard::ready`].
     pub fn ready(&self) {
         self.ask("ready", |guard| guard.ready());
+        self.0.ready.store(true, Ordering::Release);
     }
 
     /// See [`OrderGuard::knows_until`].

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Clock, SubmitError};
-use crate::guard::{Guard, GuardVerdict};
+use crate::guard::{Guard, GuardVerdict, UnderWay};
 use crate::record::{DeliveryState, Progress, SignalState, ValidatorRecord};
 use crate::signal::{OrderUuid, Signal};
 use crate::store::{
@@ -68,7 +68,7 @@ pub async fn inform_guard(store: &dyn SignalStore, guard: &Guard) {
     guard.none_under_way();
     for stored in &pending {
         if first_word(stored).is_none() {
-            guard.under_way(stored.signal.id(), stored.signal.queue().as_ref());
+            guard.under_way(stored.signal.id(), &(&stored.signal).into());
         }
     }
     let taken = finished.iter().chain(&pending).filter_map(|stored| {
@@ -207,8 +207,9 @@ pub(super) async fn follow(
 async fn tell(store: &dyn SignalStore, guard: &Guard, event: StoreEvent) {
     let id = event.id;
     match event.change {
-        StoreChange::Accepted { trade_pair, .. } => {
-            guard.under_way(&id, trade_pair.map(TradePairId::from).as_ref());
+        StoreChange::Accepted { trade_pair, execution_type, order_type, .. } => {
+            let pair = trade_pair.map(TradePairId::from);
+            guard.under_way(&id, &UnderWay::new(pair, execution_type, order_type));
         }
         StoreChange::Progress { progress: Progress::Outcome { validator } }
             if validator.required && validator.state == DeliveryState::Accepted =>

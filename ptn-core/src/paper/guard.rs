@@ -20,7 +20,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::guard::{Concern, Distance, GuardVerdict, OrderGuard, PricePoint, Severity, Standing};
+use crate::guard::{
+    Concern, Distance, GuardVerdict, OrderGuard, PricePoint, Severity, Standing, UnderWay,
+};
 use crate::record::ValidatorRecord;
 use crate::rules::{Era, RulesError};
 use crate::signal::{OrderUuid, Signal};
@@ -189,8 +191,8 @@ impl OrderGuard for RiskGuard {
         self.state().acknowledged(&self.rules, &self.settings, &hotkey, signal, record);
     }
 
-    fn under_way(&self, id: &OrderUuid, pair: Option<&TradePairId>) {
-        self.state().under_way(id, pair);
+    fn under_way(&self, id: &OrderUuid, what: &UnderWay) {
+        self.state().under_way(id, what);
     }
 
     fn ended(&self, id: &OrderUuid) {

@@ -89,17 +89,19 @@ fn what_may_close_what_is_not_known_yet_passes_too() {
 
     // The order that opens is still under way.
     let long = desk.order("EURUSD LONG $5000");
-    desk.guard.under_way(long.id(), long.trade_pair().as_ref());
+    desk.guard.under_way(long.id(), &(&long).into());
     passes(&desk.guard.judge(&short, NOON), "while the opening order is under way");
     // Another pair changes nothing about this one.
     desk.guard.ended(long.id());
     let other = desk.order("BTCUSDC LONG 0.1x");
-    desk.guard.under_way(other.id(), other.trade_pair().as_ref());
+    desk.guard.under_way(other.id(), &(&other).into());
     assert!(desk.guard.judge(&short, NOON).blocks(GuardMode::Refuse));
-    // A FLAT_ALL under way may leave anything.
-    let all = desk.signal(r#"{"execution_type":"FLAT_ALL","order_uuid":"ALL"}"#);
-    desk.guard.under_way(all.id(), all.queue().as_ref());
-    passes(&desk.guard.judge(&short, NOON), "while a FLAT_ALL is under way");
+    // What can only close, and what is on the same side, opens nothing that this one closes.
+    let flat = desk.order("EURUSD FLAT");
+    desk.guard.under_way(flat.id(), &(&flat).into());
+    let more = desk.order("EURUSD SHORT $6000");
+    desk.guard.under_way(more.id(), &(&more).into());
+    assert!(desk.guard.judge(&short, NOON).blocks(GuardMode::Refuse));
 }
 
 #[test]

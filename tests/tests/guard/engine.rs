@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ptn_core::deliver::{DeliveryPolicy, Engine, Select, SubmitError};
+use ptn_core::deliver::{Clock, DeliveryPolicy, Engine, Select, SubmitError};
 use ptn_core::directory::StaticDirectory;
 use ptn_core::error::ErrorClass;
 use ptn_core::guard::{Guard, GuardMode, GuardVerdict, OrderGuard, Severity};
@@ -42,6 +42,16 @@ impl Bench {
         judge: Arc<dyn OrderGuard>,
         script: &[Answer],
     ) -> Self {
+        Self::by_clock(paused_clock(), store, mode, judge, script)
+    }
+
+    fn by_clock(
+        clock: Clock,
+        store: Arc<dyn SignalStore>,
+        mode: GuardMode,
+        judge: Arc<dyn OrderGuard>,
+        script: &[Answer],
+    ) -> Self {
         let rules = Rules::load(Era::Y2026).unwrap();
         let mut policy = DeliveryPolicy::preset(&rules, Some("v1"));
         policy.jitter = 0.0;
@@ -55,7 +65,7 @@ impl Bench {
             .directory(Arc::new(StaticDirectory::new(vec![validator("v1", 0.9)])))
             .transport(Arc::clone(&transport) as _)
             .policy(policy)
-            .clock(paused_clock())
+            .clock(clock)
             .guard(guard.clone())
             .start()
             .unwrap();
@@ -69,6 +79,14 @@ impl Bench {
     async fn finished(&self, id: &str, words: &str) -> StoredSignal {
         let receipt = self.engine.submit(&self.signal(id, words)).await.unwrap();
         receipt.finished().await.unwrap()
+    }
+
+    /// The history is read in the background; a verdict before that blocks nothing.
+    async fn ready(self) -> Self {
+        while !self.guard.is_ready() {
+            tokio::task::yield_now().await;
+        }
+        self
     }
 
     async fn all(&self) -> Vec<StoredSignal> {
@@ -91,11 +109,14 @@ fn signal(rules: &Rules, id: &str, words: &str) -> Signal {
 
 #[tokio::test(start_paused = true)]
 async fn refuse_stores_and_sends_nothing() {
-    let bench = Bench::new(GuardMode::Refuse, &[]);
+    let bench = Bench::new(GuardMode::Refuse, &[]).ready().await;
     let error = bench.engine.submit(&bench.signal("h", "ETHUSDC LONG")).await.unwrap_err();
     assert_eq!((error.code(), error.class()), ("guard_refused", ErrorClass::Rejected));
     let text = error.to_string();
-    assert!(text.contains("[ETHUSDC] has been temporarily halted") && text.contains("--guard.halted"), "{text}");
+    assert!(
+        text.contains("[ETHUSDC] has been temporarily halted") && text.contains("--guard.halted"),
+        "{text}"
+    );
     let SubmitError::Guard { verdict, .. } = error else { panic!("{error}") };
     assert_eq!(verdict.concerns[0].code, "pair_halted");
     assert!(bench.all().await.is_empty() && bench.transport.seen().is_empty());
@@ -106,7 +127,7 @@ async fn refuse_stores_and_sends_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn warn_accepts_and_says_so() {
-    let bench = Bench::new(GuardMode::Warn, &[]);
+    let bench = Bench::new(GuardMode::Warn, &[]).ready().await;
     let mut alerts = bench.guard.alerts();
     let receipt = bench.engine.submit(&bench.signal("h", "ETHUSDC LONG")).await.unwrap();
     assert_eq!(receipt.verdict().unwrap().severity(), Severity::Refused);
@@ -168,7 +189,7 @@ async fn the_id_of_a_halted_pair_that_was_accepted_earlier_is_still_answered() {
     let first = Bench::with(Arc::clone(&store), GuardMode::Warn, halting(Era::Y2026), &[]);
     assert_eq!(first.finished("h", "ETHUSDC LONG").await.state, SignalState::Processed);
     first.engine.shutdown(Duration::from_secs(1)).await;
-    let second = Bench::with(store, GuardMode::Refuse, halting(Era::Y2026), &[]);
+    let second = Bench::with(store, GuardMode::Refuse, halting(Era::Y2026), &[]).ready().await;
     assert_eq!(second.finished("h", "ETHUSDC LONG").await.state, SignalState::Processed);
     let other = second.engine.submit(&second.signal("h", "ETHUSDC SHORT")).await.unwrap_err();
     assert_eq!(other.code(), "uuid_conflict");
@@ -288,8 +309,9 @@ async fn files_of_others_are_judged_and_denied_on_the_record() {
     let mut options = FsOptions::new(Arc::clone(&rules));
     options.settle = Duration::from_millis(50);
     let store = Arc::new(FsStore::open_owner(dir.path(), options).unwrap());
-    let bench =
-        Bench::with(Arc::clone(&store) as _, GuardMode::Refuse, halting(Era::Y2026), &[]);
+    let clock: Clock = Arc::new(|| jiff::Timestamp::now().as_millisecond());
+    let (shared, judge) = (Arc::clone(&store) as _, halting(Era::Y2026));
+    let bench = Bench::by_clock(clock, shared, GuardMode::Refuse, judge, &[]);
     let folder = |name: &str| dir.path().join(name);
     let order = |pair: &str| {
         format!(r#"{{"trade_pair": "{pair}", "order_type": "LONG", "leverage": 0.1}}"#)
@@ -305,6 +327,16 @@ async fn files_of_others_are_judged_and_denied_on_the_record() {
     let text = std::fs::read_to_string(failed).unwrap();
     assert!(text.contains("refused by the risk guard") && text.contains("denied"), "{text}");
     assert_eq!(bench.transport.uuids("v1"), ["fine"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_handed_in_before_the_history_was_read_is_judged_when_it_is_taken_up() {
+    let bench = Bench::new(GuardMode::Refuse, &[]);
+    // The engine had no turn yet.
+    let receipt = bench.engine.submit(&bench.signal("h", "ETHUSDC LONG")).await.unwrap();
+    assert!(receipt.verdict().unwrap().closes, "it may close what is not known yet");
+    let stored = receipt.finished().await.unwrap();
+    assert_eq!(stored.validators["v1"].state, DeliveryState::Denied);
 }
 
 #[tokio::test(start_paused = true)]

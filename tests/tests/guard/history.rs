@@ -33,7 +33,14 @@ async fn delivered(store: &MemoryStore, signal: &Signal, at: i64, price: &str, r
     let report = DeliveryReport {
         state,
         reason: String::new(),
-        validators: store.get(signal.id()).await.unwrap().unwrap().validators.into_values().collect(),
+        validators: store
+            .get(signal.id())
+            .await
+            .unwrap()
+            .unwrap()
+            .validators
+            .into_values()
+            .collect(),
         finished_at: at,
     };
     store.finish(&lease, &report).await.unwrap();
@@ -148,7 +155,8 @@ fn settings_that_changed_hold_after_a_snapshot_too() {
 #[test]
 fn judging_is_quick_with_many_positions_open() {
     let mut desk = Desk::new(Era::Y2026);
-    let pairs: Vec<String> = desk.rules.catalogue.iter().map(|p| p.id.to_string()).collect();
+    let pairs = desk.rules.catalogue.iter().filter(|p| p.blocked.is_none());
+    let pairs: Vec<String> = pairs.map(|p| p.id.to_string()).collect();
     let open = pairs.iter().filter(|id| id.ends_with("USDC")).take(100);
     for (n, pair) in open.enumerate() {
         for more in 0..20 {

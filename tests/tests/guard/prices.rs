@@ -16,7 +16,10 @@ fn a_loss_brings_the_account_near_to_its_limit() {
     assert_eq!(found(&verdict), [(Severity::Alert, "drawdown_near")]);
     assert!(!verdict.drawdown[0].estimated && verdict.unjudged.is_empty(), "{verdict:?}");
     let text = &verdict.concerns[0].text;
-    assert!(text.contains("1.37 percent points are left before the intraday drawdown limit of 5.0 %"), "{text}");
+    assert!(
+        text.contains("1.37 percent points are left before the intraday drawdown limit of 5.0 %"),
+        "{text}"
+    );
     // An order that closes needs no such word.
     assert_eq!(found(&desk.judge("BTCUSDC FLAT", NOON + MINUTE)), []);
     desk.price("BTCUSDC", 98_000.0, NOON + 2 * MINUTE);

@@ -38,7 +38,9 @@ fn a_full_position_ignores_more_with_success() {
     let mut desk = Desk::new(Era::Y2024);
     desk.take("BTCUSD LONG 20x", NOON);
     let verdict = desk.judge("BTCUSD LONG 5x", NOON + MINUTE);
-    assert_eq!(found(&verdict), [(Severity::Alert, "ignored")]);
+    // The fee of 0.2 % counts for every unit of leverage.
+    near(left(&verdict, "daily"), 1.0);
+    assert_eq!(found(&verdict), [(Severity::Alert, "ignored"), (Severity::Alert, "drawdown_near")]);
     assert!(!verdict.blocks(GuardMode::Refuse));
 }
 

@@ -45,13 +45,13 @@ impl State {
             return GuardVerdict::default();
         }
         let pair = signal.trade_pair();
-        let (under_way, same_pair) = self.others_under_way(signal.id(), pair.as_ref());
+        let (under_way, may_close) = self.others_under_way(signal);
         let (drawdown, lacking) = self.distances(rules, settings, hotkey, now);
         let loaded = self.loaded;
         let quote = pair.as_ref().and_then(|pair| self.prices.get(pair)).copied();
         let tracked = self.tracked(hotkey, rules, settings);
         let unsure =
-            !loaded || same_pair || pair.as_ref().is_some_and(|pair| tracked.unsure.contains(pair));
+            !loaded || may_close || pair.as_ref().is_some_and(|pair| tracked.unsure.contains(pair));
         let closes = reduces(tracked, hotkey, signal) || unsure;
         let verdict = GuardVerdict { closes, drawdown, unjudged: lacking, ..Default::default() };
         let mut case = Case { rules, settings, hotkey, now, under_way, loaded, verdict };

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drawdown::Losses;
 use super::{FRESH_MS, GuardSettings, RuleSets, fill};
-use crate::guard::{Distance, Unjudged, key};
+use crate::guard::{Distance, UnderWay, Unjudged, key};
 use crate::order::{ExecutionType, OrderType};
 use crate::paper::account::{Account, Context};
 use crate::paper::book::Book;
@@ -50,8 +50,8 @@ pub(super) struct State {
     booked: VecDeque<String>,
     booked_set: HashSet<String>,
     last_ack_ms: Option<UnixMs>,
-    /// Signals that are not decided, with their pair.
-    under_way: HashMap<u64, Option<TradePairId>>,
+    /// Signals that are not decided.
+    under_way: HashMap<u64, UnderWay>,
     pub(super) loaded: bool,
 }
 
@@ -180,9 +180,9 @@ impl State {
         self.booked_set.contains(id.as_str())
     }
 
-    pub(super) fn under_way(&mut self, id: &OrderUuid, pair: Option<&TradePairId>) {
+    pub(super) fn under_way(&mut self, id: &OrderUuid, what: &UnderWay) {
         if !self.was_booked(id) {
-            self.under_way.insert(key(id), pair.cloned());
+            self.under_way.insert(key(id), what.clone());
         }
     }
 
@@ -202,20 +202,17 @@ impl State {
         self.last_ack_ms
     }
 
-    /// Signals that are not decided, without this one: how many, and whether one of them may
-    /// change the position of a pair.
-    pub(super) fn others_under_way(
-        &self,
-        id: &OrderUuid,
-        pair: Option<&TradePairId>,
-    ) -> (usize, bool) {
-        let own = key(id);
-        let count = self.under_way.len() - usize::from(self.under_way.contains_key(&own));
-        let same = self
-            .under_way
-            .iter()
-            .any(|(other, theirs)| *other != own && (theirs.is_none() || theirs.as_ref() == pair));
-        (count, same)
+    /// Signals that are not decided, without this one: how many, and whether one of them may open
+    /// what this one closes.
+    pub(super) fn others_under_way(&self, signal: &Signal) -> (usize, bool) {
+        let (own, what) = (key(signal.id()), UnderWay::from(signal));
+        let others = || self.under_way.iter().filter(|(id, _)| **id != own).map(|(_, other)| other);
+        let meets = |other: &UnderWay| {
+            let opposite =
+                other.opens.is_some() && what.opens.is_some() && other.opens != what.opens;
+            opposite && other.pair == what.pair
+        };
+        (others().count(), others().any(meets))
     }
 
     /// Books what a validator acknowledged.
