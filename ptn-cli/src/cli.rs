@@ -89,7 +89,8 @@ fn demo() -> Command {
 }
 
 fn send() -> Command {
-    common::<SendArgs>("send", "Sends one signal").after_help(
+    let command = SendArgs::augment_args(Command::new("send")).about("Sends one signal");
+    settings(command, &[COMMON, GUARD]).after_help(
         "Examples:\n  \
          ptn-cli send BTCUSDC long 0.1x\n  \
          ptn-cli send BTCUSDC short $1000 --limit 70000 --sl 72000 --tp 65000\n  \
@@ -98,7 +99,9 @@ fn send() -> Command {
          ptn-cli send --file order.json --url http://127.0.0.1:8088 --api-key-file key\n  \
          echo '{...}' | ptn-cli send --check --json --file -\n\n\
          --check --json prints {\"accepted\":true,\"signal\":{...}} or {\"accepted\":false,\
-         \"error\":{\"code\",\"field\",\"message\"}} with exit code 2.",
+         \"error\":{\"code\",\"field\",\"message\"}} with exit code 2. Where there is a server, a data \
+         directory or --guard to judge by, \"guard\":{\"verdict\",\"concerns\",...} stands in it too, and \
+         the exit code is 3 when the network would refuse the order.",
     )
 }
 

@@ -7,7 +7,7 @@ use ptn_core::deliver::inform_guard;
 use ptn_core::guard::{Guard, GuardMode, GuardVerdict, OrderGuard as _, Severity};
 use ptn_core::paper::guard::{GuardSettings, RiskGuard};
 use ptn_core::record::{DeliveryReport, DeliveryState, Progress, SignalState};
-use ptn_core::rules::{Era, Rules};
+use ptn_core::rules::Era;
 use ptn_core::signal::Signal;
 use ptn_core::store::{MemoryStore, SignalStore};
 
