@@ -57,7 +57,7 @@ async fn warn_accepts_and_shows_the_verdict() {
     let keys: Vec<String> = clear.json().as_object().unwrap().keys().cloned().collect();
     assert_eq!((clear.status, keys), (200, vec!["message".to_owned(), "order_uuid".to_owned()]));
     let told = server.receive(&with_key(&order("d", "ETHUSDC", "LONG"))).await;
-    assert_eq!((told.status, codes(&told.json()["guard"])), (200, vec!["pair_halted"]));
+    assert_eq!((told.status, codes(&told.json()["guard"])[0]), (200, "pair_halted"));
     assert_eq!(stored(&server).await, 4);
 }
 
@@ -219,12 +219,8 @@ async fn a_live_view_sees_alerts() {
     let read = async {
         while !seen.contains("event: guard\ndata: ") || !seen.ends_with("\r\n") {
             if seen.contains(": connected") && !seen.contains("event:") {
-                let answer = server.receive(&order("h", "ETHUSDC", "LONG").replacen(
-                    '{',
-                    r#"{"api_key":"k","#,
-                    1,
-                ));
-                assert_eq!(answer.await.status, 200);
+                let body = order("h", "ETHUSDC", "LONG").replacen('{', r#"{"api_key":"k","#, 1);
+                assert_eq!(server.receive(&body).await.status, 200);
             }
             let n = stream.read(&mut piece).await.unwrap();
             assert!(n > 0, "the stream ended: {seen}");
