@@ -5,7 +5,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use ptn_core::ops::config::{Settings, with_flags};
-use ptn_core::ops::settings::{COMMON, MINER, SERVER, Setting};
+use ptn_core::ops::settings::{COMMON, GUARD, MINER, SERVER, Setting};
 use ptn_core::ops::{logging, process};
 
 use crate::Outcome;
@@ -35,7 +35,7 @@ Results go to stdout, talk to stderr. Colours only on a terminal; NO_COLOR switc
 const FIRST: &str = "Try it first, without keys, accounts or a network:  ptn-cli demo";
 
 /// Every settings list that a `ptn.toml` may have.
-pub const ALL_SETTINGS: &[&[Setting]] = &[COMMON, MINER, SERVER];
+pub const ALL_SETTINGS: &[&[Setting]] = &[COMMON, MINER, SERVER, GUARD];
 
 /// The whole tree.
 pub fn command() -> Command {
@@ -89,7 +89,8 @@ fn demo() -> Command {
 }
 
 fn send() -> Command {
-    common::<SendArgs>("send", "Sends one signal").after_help(
+    let command = SendArgs::augment_args(Command::new("send")).about("Sends one signal");
+    settings(command, &[COMMON, GUARD]).after_help(
         "Examples:\n  \
          ptn-cli send BTCUSDC long 0.1x\n  \
          ptn-cli send BTCUSDC short $1000 --limit 70000 --sl 72000 --tp 65000\n  \
@@ -98,7 +99,9 @@ fn send() -> Command {
          ptn-cli send --file order.json --url http://127.0.0.1:8088 --api-key-file key\n  \
          echo '{...}' | ptn-cli send --check --json --file -\n\n\
          --check --json prints {\"accepted\":true,\"signal\":{...}} or {\"accepted\":false,\
-         \"error\":{\"code\",\"field\",\"message\"}} with exit code 2.",
+         \"error\":{\"code\",\"field\",\"message\"}} with exit code 2. Where there is a server, a data \
+         directory or --guard to judge by, \"guard\":{\"verdict\",\"concerns\",...} stands in it too, and \
+         the exit code is 3 when the network would refuse the order.",
     )
 }
 

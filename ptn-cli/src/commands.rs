@@ -15,4 +15,5 @@ pub mod spool;
 pub mod subnet;
 pub mod target;
 pub mod trigger;
+mod verdict;
 pub mod wallet;

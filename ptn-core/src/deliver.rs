@@ -19,9 +19,13 @@
 mod active;
 mod courier;
 mod engine;
+mod guarding;
 mod pacing;
 pub mod policy;
 pub mod verdict;
 
-pub use engine::{Clock, Engine, EngineBuilder, EngineError, Receipt, ValidatorHealth};
+pub use engine::{
+    Clock, Engine, EngineBuilder, EngineError, Receipt, SubmitError, ValidatorHealth,
+};
+pub use guarding::{accept_guarded, follow_for_guard, inform_guard};
 pub use policy::{DeliveryPolicy, OnUnknown, Pacing, Select, required_verdict};

@@ -40,6 +40,9 @@ pub enum Error {
     /// The engine could not be built.
     #[error(transparent)]
     Engine(#[from] crate::deliver::EngineError),
+    /// A signal was not accepted.
+    #[error(transparent)]
+    Submit(#[from] crate::deliver::SubmitError),
     /// There is no hotkey to sign with.
     #[cfg(feature = "sign")]
     #[error(transparent)]

@@ -8,6 +8,9 @@
 //! `Infinity`, repeated keys: the last value wins at the place of the first) and strict otherwise.
 //! Depth and size are bounded. Judging the values is left to `signal::parse`.
 
+#[cfg(any(feature = "fs", feature = "paper"))]
+pub(crate) mod literal;
+
 use std::fmt::{self, Write as _};
 
 /// How deep arrays and objects may nest.

@@ -8,6 +8,7 @@ pub mod chain;
 pub mod deliver;
 pub mod directory;
 pub mod error;
+pub mod guard;
 pub mod json;
 pub mod market_hours;
 #[cfg(feature = "ops")]

@@ -4,6 +4,8 @@
 #[cfg(feature = "chain")]
 pub mod chain;
 pub mod config;
+#[cfg(feature = "paper")]
+pub mod guard;
 pub mod lock;
 pub mod logging;
 pub mod process;

@@ -75,6 +75,7 @@ pub mod fees;
 mod field;
 pub mod field_2024;
 pub mod field_2026;
+pub mod guard;
 mod judge;
 pub mod ledger;
 pub mod leveraged;

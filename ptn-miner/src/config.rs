@@ -8,6 +8,7 @@ use std::time::Duration;
 use ptn_core::chain::{ChainOptions, DirectoryOptions, MetagraphCache, Network};
 use ptn_core::deliver::{DeliveryPolicy, OnUnknown, Select};
 use ptn_core::ops::config::{ConfigError, Settings, expand_home, parse_duration};
+use ptn_core::ops::guard::GuardConfig;
 use ptn_core::ops::{chain, wallet};
 use ptn_core::order::ExecutionType;
 use ptn_core::rules::Rules;
@@ -49,6 +50,8 @@ pub struct MinerConfig {
     pub monitor: Option<SocketAddr>,
     /// The HTTP server in this process; none when `None`.
     pub server: Option<(SocketAddr, ServerConfig)>,
+    /// What judges signals before they are sent.
+    pub guard: GuardConfig,
     /// How long attempts under way may take after the stop.
     pub grace: Duration,
 }
@@ -68,6 +71,9 @@ impl MinerConfig {
         let network = chain::network(s)?;
         let netuid = netuid(s, network)?;
         let wallet = wallet::place(s)?;
+        let policy = policy(s, &rules, network)?;
+        let mut guard = GuardConfig::from_settings(s, rules.era)?;
+        guard.settings.paced = policy.pacing.is_some();
         Ok(Self {
             data_dir: s.data_dir(),
             network,
@@ -76,7 +82,8 @@ impl MinerConfig {
             hotkey_file: wallet.hotkey(),
             passwords: wallet::Passwords::from_settings(s, &wallet),
             wallet,
-            policy: policy(s, &rules, network)?,
+            policy,
+            guard,
             monitor: monitor(s)?,
             server: server(s)?,
             grace: s.duration("shutdown.grace")?.unwrap_or(Duration::from_secs(10)),

@@ -17,7 +17,7 @@ use ptn_core::transport::HttpTransport;
 use ptn_core::transport::http::HttpOptions;
 use ptn_core::transport::nonce;
 use ptn_core::wallet::{self, WalletError};
-use ptn_server::{App, ServerError};
+use ptn_server::{App, AppGuard, ServerError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -151,13 +151,21 @@ pub async fn run(
     let shared_store: Arc<dyn SignalStore> = Arc::clone(&store) as _;
     // From here on, so that no failure is missed as a hint.
     let events = shared_store.events();
+    let mut guard_config = config.guard.clone();
+    guard_config.settings.hotkey = Some(hotkey.hotkey().to_owned());
+    let guarding = guard_config.build(&config.data_dir)?;
     let transport = HttpTransport::new(Arc::clone(&hotkey) as _, http_options(&config));
-    let engine = Engine::builder()
+    let mut engine = Engine::builder()
         .store(Arc::clone(&shared_store))
         .directory(Arc::clone(&directory))
         .transport(Arc::new(transport))
-        .policy(config.policy.clone())
-        .start()?;
+        .policy(config.policy.clone());
+    let mut keeping = None;
+    if let Some(on) = &guarding {
+        engine = engine.guard(on.guard.clone());
+        keeping = Some(tokio::spawn(on.clone().keep(config.data_dir.clone(), down.clone())));
+    }
+    let engine = engine.start()?;
     let engine = Arc::new(engine);
     let targets = Arc::new(Targets {
         directory,
@@ -188,6 +196,7 @@ pub async fn run(
         tracing::info!(
             hotkey = up.hotkey, rules = %config.rules.era, policy = ?config.policy.select,
             data_dir = %config.data_dir.display(), pending = pending.count,
+            guard = config.guard.mode.as_str(),
             server = up.server.map(|a| a.to_string()), monitor = up.monitor.map(|a| a.to_string()),
             "{what}"
         );
@@ -218,7 +227,9 @@ pub async fn run(
         };
         let mut server_config = server_config.clone();
         server_config.data_dir.clone_from(&config.data_dir);
-        let app = App::new(server_config, shared_store, Arc::clone(&config.rules))?;
+        let guard = guarding.map(|on| AppGuard { guard: on.guard, takes_prices: on.push });
+        let rules = Arc::clone(&config.rules);
+        let app = App::with_guard(server_config, shared_store, rules, guard)?;
         ptn_server::run_app(app, listener, stop.clone().cancelled_owned()).await
     };
     let (begun, served) = tokio::join!(begin, async {
@@ -227,8 +238,12 @@ pub async fn run(
         stop.cancel();
         served
     });
-    down.cancel();
     engine.shutdown(config.grace).await;
+    down.cancel();
+    if let Some(keeping) = keeping {
+        // After the last acknowledgement. Its own troubles are in the log.
+        keeping.await.ok();
+    }
     begun?;
     tracing::info!("stopped; what is unfinished continues at the next start");
     Ok(served?)

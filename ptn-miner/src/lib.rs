@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Command;
 use ptn_core::ops::config::{Settings, with_flags};
-use ptn_core::ops::settings::{COMMON, MINER, SERVER};
+use ptn_core::ops::settings::{COMMON, GUARD, MINER, SERVER};
 use ptn_core::ops::{logging, process};
 
 pub use chain::ChainStartError;
@@ -39,7 +39,7 @@ pub fn command() -> Command {
              registered, 4 the chain cannot be reached and no list was saved, 75 another miner holds \
              the data directory or uses the hotkey.",
         );
-    legacy_flags::with_flags(with_flags(command, &[COMMON, MINER, SERVER]))
+    legacy_flags::with_flags(with_flags(command, &[COMMON, MINER, SERVER, GUARD]))
 }
 
 /// Parses flags, runs until Ctrl-C; what the binary's `main` returns.
@@ -52,11 +52,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if e.use_stderr() { process::USAGE } else { process::OK });
         }
     };
-    let prepared = Settings::resolve(&[COMMON, MINER, SERVER], &matches).and_then(|settings| {
-        logging::install(&settings)?;
-        legacy_flags::warn(&matches);
-        config::MinerConfig::from_settings(&settings)
-    });
+    let prepared =
+        Settings::resolve(&[COMMON, MINER, SERVER, GUARD], &matches).and_then(|settings| {
+            logging::install(&settings)?;
+            legacy_flags::warn(&matches);
+            config::MinerConfig::from_settings(&settings)
+        });
     let config = match prepared {
         Ok(config) => config,
         Err(e) => return process::complain("ptn-miner", &e, process::USAGE),

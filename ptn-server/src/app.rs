@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ptn_core::guard::{Guard, GuardAlert};
 use ptn_core::rules::Rules;
 use ptn_core::store::{SignalStore, StoreChange, StoreEvent, UnixMs};
 use tokio::sync::broadcast;
@@ -37,12 +38,23 @@ pub struct App {
     pub(crate) limits: Limits,
     pub(crate) waiters: Waiters,
     pub(crate) live: Live,
+    pub(crate) guard: Option<AppGuard>,
     metrics: Arc<Metrics>,
     counts_events: bool,
     /// The shutdown began: nothing new is accepted, event streams end.
     pub(crate) draining: CancellationToken,
     /// The grace is nearly over: whoever still waits for validators is answered now.
     pub(crate) hurry: CancellationToken,
+}
+
+/// The risk guard of a server. Whoever runs the server keeps the guard informed: the engine does,
+/// and [`ptn_core::deliver::follow_for_guard`] where there is none.
+#[derive(Debug, Clone)]
+pub struct AppGuard {
+    /// What judges signals.
+    pub guard: Guard,
+    /// Whether `POST /api/prices` takes prices for it.
+    pub takes_prices: bool,
 }
 
 impl std::fmt::Debug for App {
@@ -61,7 +73,7 @@ impl App {
         store: Arc<dyn SignalStore>,
         rules: Arc<Rules>,
     ) -> Result<Arc<Self>, ServerError> {
-        Self::build(config, store, rules, Arc::default(), true)
+        Self::build(config, store, rules, None, Arc::default(), true)
     }
 
     /// As [`App::new`], with metrics that someone else feeds with the store's events.
@@ -74,13 +86,31 @@ impl App {
         rules: Arc<Rules>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, ServerError> {
-        Self::build(config, store, rules, metrics, false)
+        Self::build(config, store, rules, None, metrics, false)
+    }
+
+    /// As [`App::new`], with a risk guard, whose numbers stand among the metrics.
+    ///
+    /// # Errors
+    /// As [`App::new`].
+    pub fn with_guard(
+        config: ServerConfig,
+        store: Arc<dyn SignalStore>,
+        rules: Arc<Rules>,
+        guard: Option<AppGuard>,
+    ) -> Result<Arc<Self>, ServerError> {
+        let mut metrics = Metrics::new();
+        if let Some(AppGuard { guard, .. }) = &guard {
+            metrics.register_guard(guard.clone());
+        }
+        Self::build(config, store, rules, guard, Arc::new(metrics), true)
     }
 
     fn build(
         config: ServerConfig,
         store: Arc<dyn SignalStore>,
         rules: Arc<Rules>,
+        guard: Option<AppGuard>,
         metrics: Arc<Metrics>,
         counts_events: bool,
     ) -> Result<Arc<Self>, ServerError> {
@@ -96,6 +126,7 @@ impl App {
             config,
             store,
             rules,
+            guard,
             metrics,
             counts_events,
         }))
@@ -106,9 +137,30 @@ impl App {
         &self.metrics
     }
 
+    /// Passes what the guard finds on to live views, until `stop`.
+    async fn follow_guard(&self, stop: CancellationToken) {
+        let Some(AppGuard { guard, .. }) = &self.guard else { return };
+        let mut alerts = guard.alerts();
+        loop {
+            let alert = tokio::select! {
+                () = stop.cancelled() => return,
+                alert = alerts.recv() => alert,
+            };
+            match alert {
+                Ok(alert) => self.live.alert(alert),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
     /// Follows the store's events until `stop`. [`crate::run`] does this by itself; a program that
     /// mounts [`crate::router`] in a server of its own runs it beside.
     pub async fn follow_events(&self, stop: CancellationToken) {
+        tokio::join!(self.follow_store(stop.clone()), self.follow_guard(stop));
+    }
+
+    async fn follow_store(&self, stop: CancellationToken) {
         let mut events = self.store.events();
         loop {
             let event = tokio::select! {
@@ -191,7 +243,16 @@ pub(crate) struct Live {
     /// Event numbers begin anew with every process; this tells their ids apart.
     pub(crate) run: String,
     kept: Mutex<VecDeque<Arc<StoreEvent>>>,
-    sender: broadcast::Sender<Arc<StoreEvent>>,
+    sender: broadcast::Sender<LiveEvent>,
+}
+
+/// What a live view shows.
+#[derive(Debug, Clone)]
+pub(crate) enum LiveEvent {
+    /// Something happened to a signal.
+    Store(Arc<StoreEvent>),
+    /// The guard found something. Not kept for those who come later.
+    Guard(Arc<GuardAlert>),
 }
 
 impl Live {
@@ -213,14 +274,18 @@ impl Live {
         kept.push_back(event.clone());
         // Under the same lock as `join`, so nobody sees an event twice or misses one. An error only
         // says that nobody looks on.
-        drop(self.sender.send(event));
+        drop(self.sender.send(LiveEvent::Store(event)));
+    }
+
+    fn alert(&self, alert: Arc<GuardAlert>) {
+        drop(self.sender.send(LiveEvent::Guard(alert)));
     }
 
     /// The kept events after number `after`, and all that follow.
     pub(crate) fn join(
         &self,
         after: Option<u64>,
-    ) -> (Vec<Arc<StoreEvent>>, broadcast::Receiver<Arc<StoreEvent>>) {
+    ) -> (Vec<Arc<StoreEvent>>, broadcast::Receiver<LiveEvent>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let missed = match after {
             None => Vec::new(),

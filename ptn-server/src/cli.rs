@@ -8,15 +8,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Command;
+use ptn_core::deliver::follow_for_guard;
+use ptn_core::guard::GuardMode;
 use ptn_core::ops::config::{ConfigError, Settings, with_flags};
-use ptn_core::ops::settings::{COMMON, SERVER, SERVER_LISTEN, Setting};
+use ptn_core::ops::guard::{GuardConfig, Guarding};
+use ptn_core::ops::settings::{COMMON, GUARD, SERVER, SERVER_LISTEN, Setting};
 use ptn_core::ops::{logging, process};
 use ptn_core::rules::Rules;
 use ptn_core::store::fs::{FsOptions, FsStore};
 use tokio::net::TcpListener;
 
 use crate::config::{ServerConfig, parse_listen};
-use crate::{App, run_app};
+use crate::{App, AppGuard, run_app};
 
 const LISTEN: &[Setting] = &[SERVER_LISTEN];
 
@@ -30,7 +33,7 @@ pub fn command() -> Command {
              <data-dir>/api_keys.json; both are read again when they change.\n\n\
              Exit codes: 0 stopped on request, 1 failed, 2 wrong settings.",
         );
-    with_flags(command, &[LISTEN, COMMON, SERVER])
+    with_flags(command, &[LISTEN, COMMON, SERVER, GUARD])
 }
 
 /// Runs the command; what the binary's `main` returns.
@@ -44,11 +47,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let complain = |e: &dyn std::error::Error, code| process::complain("ptn-server", e, code);
-    let prepared = Settings::resolve(&[LISTEN, COMMON, SERVER], &matches).and_then(|settings| {
-        logging::install(&settings)?;
-        read(&settings)
-    });
-    let (address, config, rules) = match prepared {
+    let prepared =
+        Settings::resolve(&[LISTEN, COMMON, SERVER, GUARD], &matches).and_then(|settings| {
+            logging::install(&settings)?;
+            read(&settings)
+        });
+    let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(e) => return complain(&e, process::USAGE),
     };
@@ -56,32 +60,46 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return complain(&e, process::FAILED),
     };
-    match runtime.block_on(serve(address, config, rules)) {
+    match runtime.block_on(serve(prepared)) {
         Ok(()) => ExitCode::from(process::OK),
         Err(e) => complain(e.as_ref(), process::FAILED),
     }
 }
 
-fn read(settings: &Settings) -> Result<(SocketAddr, ServerConfig, Arc<Rules>), ConfigError> {
-    let listen = settings.get("server.listen").unwrap_or(crate::config::DEFAULT_LISTEN);
-    let address = parse_listen(listen).map_err(|why| settings.bad("server.listen", why))?;
-    Ok((address, ServerConfig::from_settings(settings)?, Arc::new(settings.rules()?)))
-}
-
-async fn serve(
+/// Everything that the settings say.
+struct Prepared {
     address: SocketAddr,
     config: ServerConfig,
     rules: Arc<Rules>,
-) -> Result<(), Box<dyn std::error::Error>> {
+    guarding: Option<Guarding>,
+}
+
+fn read(settings: &Settings) -> Result<Prepared, ConfigError> {
+    let listen = settings.get("server.listen").unwrap_or(crate::config::DEFAULT_LISTEN);
+    let address = parse_listen(listen).map_err(|why| settings.bad("server.listen", why))?;
+    let (config, rules) = (ServerConfig::from_settings(settings)?, Arc::new(settings.rules()?));
+    let guarding = GuardConfig::from_settings(settings, rules.era)?.build(&config.data_dir)?;
+    Ok(Prepared { address, config, rules, guarding })
+}
+
+async fn serve(prepared: Prepared) -> Result<(), Box<dyn std::error::Error>> {
+    let Prepared { address, config, rules, guarding } = prepared;
     let stop = process::stop_token()?;
     let data_dir = config.data_dir.clone();
     let store = Arc::new(FsStore::open(&data_dir, FsOptions::new(Arc::clone(&rules)))?);
-    let app = App::new(config, store, rules)?;
+    let guard = guarding.map(|on| AppGuard { guard: on.guard, takes_prices: on.push });
+    let app = App::with_guard(config, Arc::clone(&store) as _, rules, guard.clone())?;
     let listener = TcpListener::bind(address).await.map_err(|e| {
         format!("cannot listen on {address} (--listen): {e}; choose another port, or stop what uses this one")
     })?;
     let address = listener.local_addr()?;
-    tracing::info!(%address, data_dir = %data_dir.display(), "listening");
+    let mode = guard.as_ref().map_or(GuardMode::Off, |on| on.guard.mode());
+    if let Some(AppGuard { guard, .. }) = guard {
+        // The miner is another process: what validators say is learnt from the store.
+        let clock = Arc::new(crate::app::now);
+        tokio::spawn(follow_for_guard(store, guard, clock, stop.clone()));
+    }
+    tracing::info!(%address, data_dir = %data_dir.display(), guard = mode.as_str(), "listening");
     run_app(app, listener, stop.cancelled_owned()).await?;
     tracing::info!("stopped");
     Ok(())

@@ -19,6 +19,7 @@ mod body;
 pub mod cli;
 pub mod config;
 mod edge;
+mod guard;
 mod limits;
 mod listen;
 pub mod metrics;
@@ -36,7 +37,7 @@ use ptn_core::rules::Rules;
 use ptn_core::store::SignalStore;
 use tokio::net::TcpListener;
 
-pub use app::App;
+pub use app::{App, AppGuard};
 pub use config::ServerConfig;
 pub use net::Network;
 pub use routes::router;

@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use ptn_core::guard::Guard;
 use ptn_core::record::{DeliveryState, Progress};
 use ptn_core::signal::OrderUuid;
 use ptn_core::store::{Pending, StoreChange, StoreEvent, UnixMs};
@@ -151,6 +152,11 @@ impl Metrics {
     /// Lets another part of the program register metrics of its own before they are shared.
     pub fn registry_mut(&mut self) -> &mut Registry {
         &mut self.registry
+    }
+
+    /// Shows the numbers of a risk guard, as they are when somebody asks.
+    pub fn register_guard(&mut self, guard: Guard) {
+        self.registry.register_collector(Box::new(crate::guard::Numbers::new(guard)));
     }
 
     /// Counts something that happened to a signal.

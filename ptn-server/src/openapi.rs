@@ -63,6 +63,14 @@ fn operation(route: &Route) -> Value {
                 answer("Safe and still being delivered when the deadline passed", "Submitted"),
             );
         }
+        "/api/check-order" => {
+            body = schema("Signal");
+            add("200", answer("The verdict; nothing was stored", "Checked"));
+        }
+        "/api/prices" => {
+            body = schema("Prices");
+            add("200", answer("How many were taken", "PricesTaken"));
+        }
         "/api/bracket-orders/batch" => {
             body = schema("BracketBatch");
             add("200", answer("All actions were processed", "BracketResult"));
@@ -194,6 +202,7 @@ fn schemas() -> Value {
             ("message", "string", ""),
             ("order_uuid", "string", ""),
             ("already_received", "boolean", "true when the same signal was received before"),
+            ("guard", "object", "The risk guard's verdict, when there is something to say"),
         ]),
         "Submitted": object(&[
             ("success", "any", "true, false, or null while it is pending"),
@@ -203,10 +212,34 @@ fn schemas() -> Value {
             ("processing_time", "number", "Seconds"),
             ("message", "string", ""),
             ("status", "string", "completed, failed or pending"),
-            ("code", "string", "rejected, not_reached, delivery_unknown, expired, cancelled, denied, pending"),
+            ("code", "string", "rejected, not_reached, delivery_unknown, expired, cancelled, denied, pending, guard_refused"),
             ("maybe_sent", "boolean", "true when the order may have arrived although no answer says so"),
             ("status_url", "string", "Where to ask, while pending"),
             ("validators", "array", "Every validator's record"),
+            ("guard", "object", "The risk guard's verdict, where it is on"),
+        ]),
+        "Checked": object(&[
+            ("accepted", "boolean", "true: the fields of the order are right"),
+            ("order_uuid", "any", "When it was given"),
+            ("signal", "object", "The normalised fields"),
+            ("guard", "any", "The risk guard's verdict; null where it is off"),
+            ("message", "string", "The verdict in one line"),
+        ]),
+        "GuardVerdict": object(&[
+            ("verdict", "string", "clear, delayed, alert or refused: the gravest concern"),
+            ("mode", "string", "warn or refuse"),
+            ("blocked", "boolean", "true when the signal is not accepted because of it"),
+            ("closes", "boolean", "true when it closes or cancels, or may do so: it is never blocked then"),
+            ("concerns", "array", "Objects with severity, code, text (the network's own for a refusal), action, wait_ms"),
+            ("unjudged", "array", "Objects with check and why: what could not be judged"),
+            ("drawdown", "array", "Objects with rule, limit_pct, points_left (percent points), estimated; the nearest first"),
+        ]),
+        "Prices": object(&[
+            ("prices", "array", "Objects with trade_pair, price, and optionally time_ms, bid, ask; one such object alone is taken too"),
+        ]),
+        "PricesTaken": object(&[
+            ("taken", "integer", ""),
+            ("left_out", "integer", "Older than the last price of their pair, or of an unknown pair"),
         ]),
         "OrderStatus": object(&[
             ("order_uuid", "string", ""),

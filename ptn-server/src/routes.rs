@@ -4,9 +4,11 @@
 //! signal may say is decided in `ptn_core::signal`.
 
 mod bracket_orders;
+mod check_order;
 mod events;
 mod info;
 mod order_status;
+mod prices;
 mod receive_signal;
 mod signals;
 mod submit_order;
@@ -62,6 +64,13 @@ pub const ROUTES: &[Route] = &[
         "Takes a signal (key in the header) and answers when the validators did",
     ),
     route(
+        "POST",
+        "/api/check-order",
+        true,
+        "Says what would become of a signal; nothing is stored and nothing is sent",
+    ),
+    route("POST", "/api/prices", true, "Prices for the risk guard"),
+    route(
         "GET",
         "/api/order-status/{uuid}",
         true,
@@ -98,6 +107,8 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/api/receive-signal", post(receive_signal::handle))
         .route("/api/submit-order", post(submit_order::handle))
+        .route("/api/check-order", post(check_order::handle))
+        .route("/api/prices", post(prices::handle))
         .route("/api/order-status/{uuid}", get(order_status::handle))
         .route("/api/bracket-orders/batch", post(bracket_orders::handle))
         .route("/api/signals", get(signals::list))

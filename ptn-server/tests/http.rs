@@ -15,6 +15,8 @@
 mod api;
 #[path = "http/failing_store.rs"]
 mod failing_store;
+#[path = "http/guard.rs"]
+mod guard;
 #[path = "http/harness.rs"]
 mod harness;
 #[path = "http/hostile.rs"]

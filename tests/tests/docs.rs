@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ptn_core::chain::ChainError;
 use ptn_core::deliver::verdict;
-use ptn_core::ops::settings::{COMMON, MINER, SERVER, SERVER_LISTEN, Setting};
+use ptn_core::ops::settings::{COMMON, GUARD, MINER, SERVER, SERVER_LISTEN, Setting};
 use ptn_core::signal::SignalErrorCode;
 
 fn root() -> PathBuf {
@@ -28,6 +28,7 @@ fn the_settings_page_is_current() {
         ("ptn-server", &[SERVER_LISTEN][..]),
         ("The HTTP server, in ptn-server and ptn-miner", SERVER),
         ("ptn-miner", MINER),
+        ("The risk guard, in ptn-miner, ptn-server and ptn-cli send", GUARD),
     ] {
         write!(page, "\n## {title}\n\n| key in ptn.toml | flag | environment | default | |\n|---|---|---|---|---|\n").unwrap();
         for s in list {

@@ -12,6 +12,7 @@ use ptn_core::paper::book::Book;
 use ptn_core::paper::market::Quote;
 use ptn_core::paper::order::{Bracket, Order, Size, Trailing};
 use ptn_core::paper::rules::PaperRules;
+use ptn_core::paper::validator::{PaperValidator, ValidatorState};
 use ptn_core::rules::Era;
 use ptn_core::trade_pair::TradePairId;
 
@@ -156,6 +157,48 @@ fn rules(era: Era) -> &'static PaperRules {
     both.iter().find(|rules| rules.era() == era).unwrap()
 }
 
+/// The same steps at a whole validator, each in its time, with a second hotkey that only holds;
+/// `between` may let time pass up to the next step, ask, or bring the validator back from a text.
+fn stand(
+    era: Era,
+    steps: &[Step],
+    mut between: impl FnMut(PaperValidator, i64) -> PaperValidator,
+) -> ValidatorState {
+    let mut validator = PaperValidator::new(era, START_MS).unwrap();
+    validator.without_pacing();
+    let mut now_ms = START_MS;
+    for pair in pairs(era) {
+        validator.price(now_ms, &pair, Quote::last(1.0, now_ms)).unwrap();
+    }
+    let [pair, ..] = pairs(era);
+    let held = Order::market("held", pair, OrderType::Long, Some(Size::Leverage(0.5)));
+    validator.order(now_ms, "holder", &held).unwrap().unwrap();
+    for (n, step) in steps.iter().enumerate() {
+        let from_ms = now_ms;
+        now_ms += step.wait_ms;
+        validator = between(validator, from_ms + step.wait_ms / 2);
+        validator.close_rounds(now_ms).unwrap();
+        match deed(era, n, now_ms, step, 1.0) {
+            Deed::Price(pair, quote) => drop(validator.price(now_ms, &pair, quote).unwrap()),
+            Deed::Order(order) => {
+                if era == Era::Y2026 || order.execution == ExecutionType::Market {
+                    drop(validator.order(now_ms, HOTKEY, &order).unwrap());
+                }
+            }
+        }
+    }
+    let end_ms = now_ms + 40 * 24 * 3_600_000;
+    validator.close_rounds(end_ms).unwrap();
+    validator.state()
+}
+
+fn back(validator: &PaperValidator) -> PaperValidator {
+    let text = serde_json::to_string(&validator.state()).unwrap();
+    let mut back = PaperValidator::resume(serde_json::from_str(&text).unwrap()).unwrap();
+    back.without_pacing();
+    back
+}
+
 fn fees_paid(book: &Book) -> f64 {
     match book.account(HOTKEY) {
         Some(Account::Y2026(account)) => account.fees_paid(),
@@ -292,5 +335,32 @@ proptest! {
             prop_assert!((x - y).abs() <= 1e-6 * x.abs().max(1.0), "{:?}: {} {}", era, x, y);
             prop_assert_eq!(a.closed().len(), b.closed().len());
         }
+    }
+
+    /// A validator that is asked and woken all the time, and one that was brought back from its
+    /// state before every event, are the one that ran in one go: positions, eliminations, rounds.
+    #[test]
+    fn live_and_brought_back_and_in_one_go_agree(steps in steps()) {
+        for era in [Era::Y2024, Era::Y2026] {
+            let whole = stand(era, &steps, |validator, _| validator);
+            let live = stand(era, &steps, |mut validator, now_ms| {
+                validator.close_rounds(now_ms).unwrap();
+                assert!(validator.leaderboard().len() <= 2);
+                validator
+            });
+            prop_assert_eq!(&whole, &live);
+            let restarted = stand(era, &steps, |validator, _| back(&validator));
+            prop_assert_eq!(&whole, &restarted);
+        }
+    }
+
+    /// Every round of weights of 2026 sums to 1, what is burned included.
+    #[test]
+    fn weights_sum_to_one(steps in steps()) {
+        let state = stand(Era::Y2026, &steps, |validator, _| validator);
+        let validator = PaperValidator::resume(state).unwrap();
+        let round = validator.round().unwrap();
+        prop_assert!((round.weights.sum() - 1.0).abs() < 1e-12, "{:?}", round);
+        prop_assert!(round.weights.miners.iter().all(|(_, weight)| (0.0..=1.0).contains(weight)));
     }
 }

@@ -1,20 +1,24 @@
 //! `send`: one signal from flags, a file or stdin, to the spool or a server; or only judged.
 //!
 //! Flags are turned into the same JSON object that a request body is, so the rules and their texts
-//! have one place, `ptn_core::signal`. `--check` and `--dry-run` touch neither store nor network.
+//! have one place, `ptn_core::signal`. `--check` and `--dry-run` store and send nothing; what the
+//! risk guard thinks of a signal is asked where the signal would go.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgMatches, Args, FromArgMatches as _};
+use ptn_core::guard::Guard;
 use ptn_core::json::{Json, Object};
+use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
-use ptn_core::ops::settings::COMMON;
+use ptn_core::ops::settings::{COMMON, GUARD};
 use ptn_core::rules::{Era, Rules};
 use ptn_core::signal::{Number, Signal, SignalError};
 
 use super::target::{Ready, TargetArgs, send_all};
+use super::verdict::Judged;
 use crate::Outcome;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
@@ -40,7 +44,8 @@ pub struct SendArgs {
     file: Option<PathBuf>,
     #[command(flatten)]
     order: OrderArgs,
-    /// Only parse and validate: no store, no network; exit code 2 when refused
+    /// Only judge, and send nothing: exit code 2 when a field is wrong, 3 when the network would
+    /// refuse it by what the risk guard knows (at --url, or in the data directory)
     #[arg(long, conflicts_with = "dry_run")]
     check: bool,
     #[command(flatten)]
@@ -97,7 +102,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     if args.check {
         return check_command(&args, matches, out);
     }
-    let settings = crate::cli::resolve(&[COMMON], matches)?;
+    let settings = crate::cli::resolve(&[COMMON, GUARD], matches)?;
     let rules = settings.rules()?;
     let ready = given(&args, &rules)?.ready(&rules)?;
     crate::block_on(send_all(vec![ready], &args.target, &settings, &Arc::new(rules), out))
@@ -241,36 +246,84 @@ fn size(text: &str) -> (&'static str, String) {
 
 fn check_command(args: &SendArgs, matches: &ArgMatches, out: &mut Output) -> Outcome {
     let prepare = || {
-        let rules = crate::cli::resolve(&[COMMON], matches)?.rules()?;
+        let settings = crate::cli::resolve(&[COMMON, GUARD], matches)?;
+        let rules = settings.rules()?;
         let given = given(args, &rules)?;
-        Ok((rules, given))
+        Ok((settings, rules, given))
     };
-    let judged = match prepare() {
-        Ok((rules, given)) => given.signal(&rules).map_err(Failure::from_signal),
+    let prepared = match prepare() {
+        Ok((settings, rules, given)) => match given.signal(&rules) {
+            Ok(signal) => Ok((settings, rules, given, signal)),
+            Err(error) => Err(Failure::from_signal(error)),
+        },
         Err(failure) => Err(failure),
     };
-    let exit = if judged.is_ok() { process::OK } else { process::USAGE };
+    let (settings, rules, given, signal) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failure) => return refused(failure, out),
+    };
+    let judging = guard_verdict(args, &settings, &rules, given, &signal);
+    let guard = crate::block_on_value(judging)??;
+    let refused = guard.as_ref().is_some_and(|judged| judged.verdict.would_be_refused());
+    let exit = if refused { process::REFUSED } else { process::OK };
     if out.is_json() {
-        out.line(verdict(&judged))?;
+        let Json::Object(mut shown) = verdict(&Ok(signal)) else { return Ok(exit) };
+        if let Some(judged) = &guard {
+            let text = judged.json().to_string();
+            shown.set("guard", Json::parse(text.as_bytes()).unwrap_or(Json::Null));
+        }
+        out.line(Json::Object(shown))?;
         return Ok(exit);
     }
-    match judged {
-        Ok(signal) => {
-            let pair = signal.trade_pair().map(|p| format!("{p} ")).unwrap_or_default();
-            let words = text::order(signal.body(), signal.order_uuid());
-            let head = out.paint(Style::Good, "accepted");
-            out.line(format!("{head}  {pair}{words}  (rules of {})", signal.era()))?;
-            out.line(format!("          {}", signal.normalised()))?;
-        }
-        Err(f) => {
-            let head = out.paint(Style::Bad, "refused");
-            out.line(format!("{head}   {}", f.code))?;
-            let field = f.field.map(|field| format!("{field}: ")).unwrap_or_default();
-            let why = out.flow(&format!("{field}{}", f.message), 10);
-            out.line(format!("          {why}"))?;
-        }
+    let pair = signal.trade_pair().map(|p| format!("{p} ")).unwrap_or_default();
+    let words = text::order(signal.body(), signal.order_uuid());
+    let head = out.paint(Style::Good, "accepted");
+    out.line(format!("{head}  {pair}{words}  (rules of {})", signal.era()))?;
+    out.line(format!("          {}", signal.normalised()))?;
+    if let Some(judged) = &guard {
+        super::verdict::print(judged, out)?;
     }
     Ok(exit)
+}
+
+/// A signal whose fields are wrong.
+fn refused(failure: Failure, out: &mut Output) -> Outcome {
+    if out.is_json() {
+        out.line(verdict(&Err(failure)))?;
+        return Ok(process::USAGE);
+    }
+    let head = out.paint(Style::Bad, "refused");
+    out.line(format!("{head}   {}", failure.code))?;
+    let field = failure.field.map(|field| format!("{field}: ")).unwrap_or_default();
+    let why = out.flow(&format!("{field}{}", failure.message), 10);
+    out.line(format!("          {why}"))?;
+    Ok(process::USAGE)
+}
+
+/// What the risk guard thinks of it where it would go: at the server, or in the data directory.
+/// Nothing where there is neither and nobody asked for the guard.
+async fn guard_verdict(
+    args: &SendArgs,
+    settings: &Settings,
+    rules: &Rules,
+    given: Given,
+    signal: &Signal,
+) -> Result<Option<Judged>, Failure> {
+    if let Some(server) = args.target.server.server()? {
+        let ready = given.ready(rules)?;
+        return super::target::check_at(&server, ready, &args.target).await;
+    }
+    let store = match settings.data_dir().join("received_signals").is_dir() {
+        true => Some(super::spool::open_existing(settings)?),
+        false if settings.is_set("guard.mode") => None,
+        false => return Ok(None),
+    };
+    let guard = super::verdict::guard(settings, rules, store.as_ref()).await?;
+    let check = |guard: Guard| {
+        let verdict = guard.check(signal, text::now());
+        Judged { verdict, mode: guard.mode() }
+    };
+    Ok(guard.map(check))
 }
 
 /// Judges a request body, as `send --check --json` prints it.

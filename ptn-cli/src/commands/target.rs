@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper::Method;
+use ptn_core::guard::REFUSED;
 use ptn_core::json::{Json, Object};
 use ptn_core::ops::config::{Settings, expand_home, parse_duration, read_text};
 use ptn_core::ops::process;
@@ -21,6 +22,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::spool;
+use super::verdict::{self, Judged};
 use crate::Outcome;
 use crate::failure::Failure;
 use crate::http::{Call, Server};
@@ -138,10 +140,53 @@ pub async fn send_all(
     }
     let store = spool::open_or_create(settings, rules, out)?;
     for one in ready {
+        let judged = verdict::beside_spool(settings, rules, &store, &one.signal).await?;
+        if let Some(judged) = &judged {
+            verdict::talk(judged, out);
+            if judged.verdict.blocks(judged.mode) {
+                return Err(refused_by_guard(judged));
+            }
+        }
         let code = to_spool(&store, &one.signal, args, out).await?;
         worst = if worst == process::OK { code } else { worst };
     }
     Ok(worst)
+}
+
+/// A signal that is not handed over.
+fn refused_by_guard(judged: &Judged) -> Failure {
+    let text = format!("nothing was stored: the risk guard refuses it: {}", judged.verdict.words());
+    Failure::new(process::REFUSED, REFUSED, text).hint("--guard warn sends it nevertheless")
+}
+
+/// What a server thinks of a signal, without storing or sending it; nothing when its guard is off.
+///
+/// # Errors
+/// When it cannot be asked.
+pub(crate) async fn check_at(
+    server: &Server,
+    ready: Ready,
+    args: &TargetArgs,
+) -> Result<Option<Judged>, Failure> {
+    let mut object = ready.object;
+    object.remove("api_key");
+    let body = Some(("application/json", Json::Object(object).to_string()));
+    let path = "/api/check-order";
+    let answer =
+        server.call(Call { method: Method::POST, path, body, timeout: args.timeout }).await?;
+    let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if answer.status == 200 {
+        return Ok(Judged::of_server(&json));
+    }
+    let word = |key: &str| json.get(key).and_then(serde_json::Value::as_str);
+    let code = word("code").map_or_else(|| format!("http_{}", answer.status), str::to_owned);
+    let said = text::harmless(word("error").unwrap_or_default());
+    let text = format!("{} answered {}: {said}", server.name(), answer.status);
+    let exit = match answer.status {
+        429 | 500..=599 => process::UNAVAILABLE,
+        _ => process::USAGE,
+    };
+    Err(Failure::new(exit, code, text).hint_for_status(answer.status))
 }
 
 fn dry_run(
@@ -347,7 +392,7 @@ async fn to_server(server: &Server, ready: Ready, args: &TargetArgs, out: &mut O
         202 | 429 | 500..=599 => process::UNAVAILABLE,
         409 => process::CONFLICT,
         _ if parsed.as_ref().is_some_and(|p| p.maybe_sent) => process::UNKNOWN,
-        400 if code == "rejected" => process::REFUSED,
+        400 if code == "rejected" || code == REFUSED => process::REFUSED,
         400 if ["unreachable", "not_reached"].contains(&code.as_str()) => process::UNREACHABLE,
         400 if ["denied", "expired", "cancelled", "failed"].contains(&code.as_str()) => {
             process::FAILED
@@ -372,6 +417,10 @@ async fn to_server(server: &Server, ready: Ready, args: &TargetArgs, out: &mut O
     for v in &parsed.validators {
         let line = text::record(out, v);
         out.line(line)?;
+    }
+    let answered = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if let Some(judged) = Judged::of_server(&answered) {
+        verdict::talk(&judged, out);
     }
     let said = [parsed.error, parsed.message, parsed.error_message];
     let said = said.into_iter().flatten().find(|s| !s.is_empty()).unwrap_or_default();

@@ -409,6 +409,13 @@ impl Attempt {
         let again_at = wait.map(|wait| Instant::now() + wait);
         self.log(&record, &judged);
         self.note_health(&record, &judged, result.is_ok());
+        if let Some(guard) = &shared.guard
+            && record.required
+            && record.state == DeliveryState::Accepted
+        {
+            // Before anybody can learn of it and send the next order.
+            guard.acknowledged(&self.active.lease.stored.signal, &record);
+        }
         let outcome = Progress::Outcome { validator: record.clone() };
         let written = shared.persist(lease, outcome).await;
         Turn { pair, record: written.map(|()| record), judged: Some(judged), again_at }

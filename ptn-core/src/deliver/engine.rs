@@ -17,9 +17,12 @@ use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Age, store_backoff};
 use super::courier::{Command, Courier};
+use super::guarding::{self, accept_guarded};
 use super::policy::{DeliveryPolicy, required_verdict};
 use crate::directory::{Snapshot, Validator, ValidatorDirectory};
-use crate::record::{DeliveryReport, Progress, SignalState, ValidatorRecord};
+use crate::error::ErrorClass;
+use crate::guard::{Guard, GuardVerdict, REFUSED};
+use crate::record::{DeliveryReport, DeliveryState, Progress, SignalState, ValidatorRecord};
 use crate::signal::{OrderUuid, Signal};
 use crate::store::{
     Accepted, Filter, Lease, SignalStore, StoreChange, StoreError, StoreEvent, StoredSignal, UnixMs,
@@ -36,6 +39,9 @@ const MOST_ACTIVE: usize = 100_000;
 /// How many decisions about targets may be on their way to the store at once.
 const MOST_RECORDING: usize = 1024;
 
+/// How long delivery waits for the guard to read its history.
+const GUARD_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How many finished signals tell what was sent lately: far more than a window has room for.
 const LOOK_BACK: usize = 100;
 
@@ -46,6 +52,41 @@ pub enum EngineError {
     /// A part is missing.
     #[error("the engine needs a {0}: call EngineBuilder::{0}")]
     Missing(&'static str),
+}
+
+/// Why a signal was not accepted. Nothing was stored, and nothing will be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The store refused it or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The risk guard: validators would refuse it.
+    #[error("{id} was refused by the risk guard: {}", verdict.words())]
+    Guard {
+        /// The signal.
+        id: OrderUuid,
+        /// What speaks against it, and what to do.
+        verdict: Box<GuardVerdict>,
+    },
+}
+
+impl SubmitError {
+    /// Stable machine-readable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Store(e) => e.code(),
+            Self::Guard { .. } => REFUSED,
+        }
+    }
+
+    /// What kind of problem it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Store(e) => e.class(),
+            Self::Guard { .. } => ErrorClass::Rejected,
+        }
+    }
 }
 
 /// How one validator is doing.
@@ -73,6 +114,7 @@ pub(super) struct Shared {
     pub(super) store: Arc<dyn SignalStore>,
     pub(super) transport: Arc<dyn ValidatorTransport>,
     pub(super) policy: DeliveryPolicy,
+    pub(super) guard: Option<Guard>,
     directory: watch::Receiver<Snapshot>,
     clock: Clock,
     started_at: UnixMs,
@@ -118,6 +160,35 @@ impl Shared {
         sent.values_mut().for_each(|list| list.sort_by_key(|sent| sent.record.at));
     }
 
+    /// Judges a signal that nobody judged when it was handed in: a file of others, or one that
+    /// another process accepted. One that somebody made deliverable again has records, and is not
+    /// judged.
+    fn deny_what_the_guard_refuses(
+        &self,
+        signal: &Signal,
+        now: UnixMs,
+        targets: &mut [ValidatorRecord],
+    ) {
+        let Some(guard) = &self.guard else { return };
+        if guard.was_judged(signal.id()) {
+            return;
+        }
+        let verdict = guard.judge(signal, now);
+        let blocked = verdict.blocks(guard.mode());
+        guard.note(signal, &verdict, blocked, now);
+        if blocked {
+            let words = verdict.words();
+            for target in targets {
+                target.state = DeliveryState::Denied;
+                REFUSED.clone_into(&mut target.code);
+                target.message = format!(
+                    "refused by the risk guard: {words}; ptn-cli signals retry {} sends it nevertheless",
+                    signal.id()
+                );
+            }
+        }
+    }
+
     pub(super) fn now(&self) -> UnixMs {
         (self.clock)()
     }
@@ -159,6 +230,7 @@ pub struct EngineBuilder {
     transport: Option<Arc<dyn ValidatorTransport>>,
     policy: Option<DeliveryPolicy>,
     clock: Option<Clock>,
+    guard: Option<Guard>,
     acked: BTreeSet<String>,
 }
 
@@ -199,6 +271,13 @@ impl EngineBuilder {
         self
     }
 
+    /// What judges signals before they are accepted, and files of others before they are sent. The
+    /// engine keeps it informed.
+    pub fn guard(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
     /// Validators that acknowledged something in an earlier run: they are retried even without
     /// trust.
     pub fn acknowledged_before(mut self, hotkeys: impl IntoIterator<Item = String>) -> Self {
@@ -219,6 +298,7 @@ impl EngineBuilder {
             store: self.store.ok_or(EngineError::Missing("store"))?,
             transport: self.transport.ok_or(EngineError::Missing("transport"))?,
             policy: self.policy.ok_or(EngineError::Missing("policy"))?,
+            guard: self.guard,
             directory: directory.watch(),
             started_at: clock(),
             clock,
@@ -256,11 +336,25 @@ impl Engine {
     /// Accepts a signal: when this returns it is safe, and on its way.
     ///
     /// # Errors
-    /// When the store refuses it; then nothing was stored and nothing will be sent.
-    pub async fn submit(&self, signal: &Signal) -> Result<Receipt, StoreError> {
-        let accepted = self.shared.store.accept(signal).await?;
+    /// When the store or the risk guard refuses it; then nothing was stored and nothing will be
+    /// sent.
+    pub async fn submit(&self, signal: &Signal) -> Result<Receipt, SubmitError> {
+        let (accepted, verdict) = match &self.shared.guard {
+            None => (self.shared.store.accept(signal).await?, None),
+            Some(guard) => {
+                let now = self.shared.now();
+                let accepted = accept_guarded(self.shared.store.as_ref(), guard, signal, now);
+                let (accepted, verdict) = accepted.await?;
+                (accepted, Some(verdict))
+            }
+        };
         let store = Arc::clone(&self.shared.store);
-        Ok(Receipt { id: signal.id().clone(), accepted, store })
+        Ok(Receipt { id: signal.id().clone(), accepted, verdict, store })
+    }
+
+    /// The risk guard, when there is one.
+    pub fn guard(&self) -> Option<&Guard> {
+        self.shared.guard.as_ref()
     }
 
     /// What happens to the signals of this store. See [`SignalStore::events`].
@@ -306,6 +400,7 @@ impl Drop for Engine {
 pub struct Receipt {
     id: OrderUuid,
     accepted: Accepted,
+    verdict: Option<GuardVerdict>,
     store: Arc<dyn SignalStore>,
 }
 
@@ -324,6 +419,11 @@ impl Receipt {
     /// Whether it was new.
     pub fn accepted(&self) -> &Accepted {
         &self.accepted
+    }
+
+    /// What the risk guard thinks of it; nothing without one.
+    pub fn verdict(&self) -> Option<&GuardVerdict> {
+        self.verdict.as_ref()
     }
 
     /// Waits until everyone who must acknowledge the signal has decided; copies may still be on
@@ -421,6 +521,7 @@ impl Dispatcher {
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut listed = self.shared.directory.clone();
         self.shared.look_back().await;
+        inform_guard(Arc::clone(&self.shared), self.stop.clone()).await;
         self.warm_couriers();
         loop {
             self.claim().await;
@@ -501,7 +602,8 @@ impl Dispatcher {
         let resumed = !records.is_empty() || stored.accepted_at < shared.started_at;
         let mut targets = None;
         if records.is_empty() {
-            let decided = shared.policy.targets(&shared.directory.borrow(), now);
+            let mut decided = shared.policy.targets(&shared.directory.borrow(), now);
+            shared.deny_what_the_guard_refuses(&stored.signal, now, &mut decided);
             records.extend(decided.iter().map(|r| (r.hotkey.clone(), r.clone())));
             targets = (!decided.is_empty()).then_some(Progress::Targets { validators: decided });
         }
@@ -622,6 +724,19 @@ impl Dispatcher {
             }
             id
         }));
+    }
+}
+
+/// Lets the guard catch up, for a while: delivery does not wait for it for ever.
+async fn inform_guard(shared: Arc<Shared>, stop: CancellationToken) {
+    let Some(guard) = shared.guard.clone() else { return };
+    let (ready_tx, ready) = tokio::sync::oneshot::channel();
+    let (store, clock) = (Arc::clone(&shared.store), Arc::clone(&shared.clock));
+    tokio::spawn(guarding::follow(store, guard, clock, stop, ready_tx));
+    if tokio::time::timeout(GUARD_PATIENCE, ready).await.is_err() {
+        tracing::warn!(
+            "reading the history for the risk guard takes long; it judges less until that is done"
+        );
     }
 }
 

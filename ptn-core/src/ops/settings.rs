@@ -232,6 +232,66 @@ pub const SERVER: &[Setting] = &[
     ),
 ];
 
+/// For the risk guard, wherever signals are handed in.
+pub const GUARD: &[Setting] = &[
+    setting(
+        "guard.mode",
+        "guard",
+        &["guard.mode"],
+        "off|warn|refuse",
+        Some("warn"),
+        "Risk guard: judges signals by the network's rules before they are sent; refuse does not accept what validators would refuse (never what closes a position)",
+    ),
+    setting(
+        "guard.alert_points",
+        "guard.alert-points",
+        &[],
+        "POINTS",
+        Some("1.5"),
+        "Alert when fewer percent points of loss are left before a drawdown limit",
+    ),
+    setting(
+        "guard.account_usd",
+        "guard.account-usd",
+        &[],
+        "USD",
+        None,
+        "Size of the account (default: the rule set's, 100000)",
+    ),
+    setting(
+        "guard.asset_class",
+        "guard.asset-class",
+        &[],
+        "CLASS",
+        Some("all_markets"),
+        "The asset class that the hotkey selected: crypto, forex, equities, indices, commodities, hl_all or all_markets",
+    ),
+    setting(
+        "guard.stage",
+        "guard.stage",
+        &[],
+        "challenge|main",
+        Some("main"),
+        "Stage of the account; the drawdown limits depend on it (rules of 2026)",
+    ),
+    setting(
+        "guard.halted",
+        "guard.halted",
+        &[],
+        "PAIR,..",
+        None,
+        "Pairs that the network has halted for now",
+    ),
+    setting(
+        "guard.prices",
+        "guard.prices",
+        &[],
+        "none|push",
+        Some("none"),
+        "Where the guard gets prices: push takes them at POST /api/prices. Fill prices in validators' answers are always used",
+    ),
+];
+
 /// Where ptn-server listens.
 pub const SERVER_LISTEN: Setting = setting(
     "server.listen",
@@ -480,7 +540,7 @@ pub const WALLET: &[Setting] = &[WALLET_PATH, WALLET_NAME, WALLET_HOTKEY, WALLET
 
 /// Every setting, for the shared file and the reference page.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
-    COMMON.iter().chain(SERVER).chain(MINER)
+    COMMON.iter().chain(SERVER).chain(MINER).chain(GUARD)
 }
 
 impl Setting {

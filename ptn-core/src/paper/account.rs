@@ -321,6 +321,15 @@ impl Account {
         }
     }
 
+    /// Drops the closed positions. What they earned stays in the balance of 2026, but not in
+    /// [`Account::total_return`] of 2024.
+    pub fn forget_closed(&mut self) {
+        match self {
+            Self::Y2024(account) => account.forget_closed(),
+            Self::Y2026(account) => account.forget_closed(),
+        }
+    }
+
     /// What the whole account is worth, 1 at the start: the product of all returns with fees in
     /// 2024, equity over account size in 2026.
     pub fn total_return(&self) -> f64 {

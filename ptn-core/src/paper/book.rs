@@ -197,6 +197,87 @@ impl Book {
         }
     }
 
+    /// What the gates before the account would say, without the one of [`Book::pace`]: whether the
+    /// hotkey may send, and whether the pair is traded now.
+    ///
+    /// # Errors
+    /// R9 to R17.
+    pub fn gates(
+        &self,
+        rules: &PaperRules,
+        hotkey: &str,
+        order: &Order,
+        now_ms: UnixMs,
+    ) -> Result<(), Refusal> {
+        self.before_counting(rules, hotkey)?;
+        self.after_counting(rules, hotkey, order, now_ms)
+    }
+
+    /// Whether another request of a hotkey fits into its window now.
+    ///
+    /// # Errors
+    /// R1.
+    pub fn pace(&self, rules: &PaperRules, hotkey: &str, now_ms: UnixMs) -> Result<(), Refusal> {
+        match self.windows.get(hotkey) {
+            Some(window) => window.would_pass(rules.rate_limit, method(rules), now_ms),
+            None => Ok(()),
+        }
+    }
+
+    /// What the account of a hotkey alone would say at these prices.
+    ///
+    /// # Errors
+    /// As [`Account::apply`].
+    pub fn check_account(
+        &self,
+        hotkey: &str,
+        order: &Order,
+        at: Context<'_>,
+    ) -> Result<Outcome, Refusal> {
+        match self.accounts.get(hotkey) {
+            Some(account) => account.check(order, at),
+            None => self.fresh_account(at.rules, hotkey).check(order, at),
+        }
+    }
+
+    /// Books an order that a validator took, at these prices. No gate is asked, and the prices are
+    /// not kept.
+    ///
+    /// # Errors
+    /// As [`Account::apply`]: this book knows less, or something else, than the validator did.
+    pub fn taken(
+        &mut self,
+        hotkey: &str,
+        order: &Order,
+        at: Context<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let window = self.windows.entry(hotkey.to_owned()).or_default();
+        // It was taken, so the window had room, whatever was counted here.
+        window.request(at.rules.rate_limit, None, at.now_ms).ok();
+        if !self.accounts.contains_key(hotkey) {
+            let account = self.fresh_account(at.rules, hotkey);
+            self.accounts.insert(hotkey.to_owned(), account);
+        }
+        let Some(account) = self.accounts.get_mut(hotkey) else { return Err(Refusal::Syncing) };
+        account.apply(order, at)
+    }
+
+    /// Gives every account of 2026 these settings, from now on.
+    pub fn set_settings(&mut self, settings: &AccountSettings) {
+        self.default_settings = Some(settings.clone());
+        for account in self.accounts.values_mut() {
+            if let Account::Y2026(account) = account {
+                account.settings.clone_from(settings);
+            }
+        }
+    }
+
+    /// Drops what only a report of the past needs: closed positions, and uuids that were seen.
+    pub fn forget_past(&mut self) {
+        self.uuids.clear();
+        self.accounts.values_mut().for_each(Account::forget_closed);
+    }
+
     /// Takes a new price for every account, and returns what it did by hotkey.
     pub fn on_price(
         &mut self,

@@ -21,7 +21,6 @@ mod durable;
 mod folders;
 mod journal;
 mod layout;
-mod literal;
 mod lock;
 mod shared;
 #[cfg(test)]

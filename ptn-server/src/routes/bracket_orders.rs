@@ -33,6 +33,8 @@ struct Batch<'a> {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guard: Option<serde_json::Value>,
 }
 
 pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -61,7 +63,7 @@ async fn batch(app: &App, request: Request) -> Result<Response, ApiError> {
     let signal = Signal::from_object(object, &app.rules)
         .map_err(|e| ApiError::signal(&e, app.rules.era).order())?;
     let signal = identified(signal, key).map_err(ApiError::order)?;
-    accept(app, &signal).await?;
+    let safe = accept(app, &signal).await?;
     let (_, outcome) = settle(app, signal.id()).await;
     let mut body = Batch {
         success: None,
@@ -71,6 +73,7 @@ async fn batch(app: &App, request: Request) -> Result<Response, ApiError> {
         order_uuid: signal.id().as_str(),
         status: outcome.status(),
         code: None,
+        guard: safe.verdict.filter(|_| safe.speaks),
     };
     let status = match &outcome {
         Outcome::Completed { warning, .. } => {

@@ -2,6 +2,7 @@
 //!
 //! Ids are `<run>-<number>`; after a reconnect `Last-Event-ID` brings what was missed, as far as it
 //! is still kept (`event: reset` says that it is not, or that the server was restarted meanwhile).
+//! What the risk guard finds comes as `event: guard`, without an id.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use ptn_core::guard::GuardAlert;
 use ptn_core::store::{StoreChange, StoreEvent};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::authorise;
-use crate::app::App;
+use crate::app::{App, LiveEvent};
 use crate::edge::Client;
 
 /// A comment goes out this often when nothing happens, so that proxies keep the stream open and
@@ -25,7 +27,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 struct Stream {
     app: Arc<App>,
-    events: broadcast::Receiver<Arc<StoreEvent>>,
+    events: broadcast::Receiver<LiveEvent>,
 }
 
 pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -68,7 +70,8 @@ async fn next(state: &mut Stream) -> Option<Bytes> {
     tokio::select! {
         () = state.app.draining.cancelled() => None,
         event = state.events.recv() => match event {
-            Ok(event) => Some(frame(&state.app.live.run, &event).into()),
+            Ok(LiveEvent::Store(event)) => Some(frame(&state.app.live.run, &event).into()),
+            Ok(LiveEvent::Guard(alert)) => Some(alert_frame(&alert).into()),
             Err(RecvError::Lagged(missed)) => Some(
                 format!("event: reset\ndata: {{\"event\":\"reset\",\"missed\":{missed}}}\n\n").into(),
             ),
@@ -76,6 +79,12 @@ async fn next(state: &mut Stream) -> Option<Bytes> {
         },
         () = tokio::time::sleep(KEEP_ALIVE) => Some(Bytes::from_static(b": keep-alive\n\n")),
     }
+}
+
+/// Without an id: a reconnect asks for the store's events only.
+fn alert_frame(alert: &GuardAlert) -> String {
+    let data = serde_json::to_string(alert).unwrap_or_else(|_| "null".to_owned());
+    format!("event: guard\ndata: {data}\n\n")
 }
 
 fn frame(run: &str, event: &StoreEvent) -> String {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use ptn_core::deliver::SubmitError;
+use ptn_core::guard::{GuardMode, REFUSED};
 use ptn_core::json::{Json, Object};
 use ptn_core::rules::Era;
 use ptn_core::signal::{Signal, SignalError, SignalErrorCode};
@@ -21,6 +23,7 @@ use crate::app::App;
 use crate::auth::Verdict;
 use crate::body::{self, ContentType};
 use crate::edge::Client;
+use crate::guard::{self, Safe};
 use crate::tradingview;
 
 #[derive(Serialize)]
@@ -29,6 +32,8 @@ struct Received<'a> {
     order_uuid: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     already_received: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guard: Option<serde_json::Value>,
 }
 
 pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -99,22 +104,37 @@ async fn receive(app: &App, request: Request) -> Result<Response, ApiError> {
     let key = idempotency_key(&head.headers)?;
     let signal = read_signal(app, object, &bytes)?;
     let signal = identified(signal, key)?;
-    match app.store.accept(&signal).await {
-        Ok(accepted) => Ok(received(&signal, matches!(accepted, Accepted::Same { .. }))),
-        Err(error) => {
+    match guard::accept(app, &signal).await {
+        Ok(safe) => Ok(received(&signal, safe)),
+        Err(SubmitError::Guard { verdict, .. }) => {
+            let text = format!(
+                "error storing signal on miner. refused by the risk guard: {}",
+                verdict.words()
+            );
+            Err(ApiError::bad(REFUSED, text)
+                .with("order_uuid", signal.id().as_str())
+                .with("guard", guard::shown(&verdict, GuardMode::Refuse)))
+        }
+        Err(SubmitError::Store(error)) => {
             if !matches!(error, StoreError::Conflict { .. }) {
                 tracing::error!(%error, order_uuid = %signal.id(), "a signal could not be stored");
             }
             Err(ApiError::store(&error).with("order_uuid", signal.id().as_str()))
         }
+        Err(error) => {
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error.code(), error.to_string()))
+        }
     }
 }
 
-fn received(signal: &Signal, already_received: bool) -> Response {
+fn received(signal: &Signal, safe: Safe) -> Response {
+    let already_received = matches!(safe.accepted, Accepted::Same { .. });
+    // Old clients know this answer: it says more only when there is something to say.
+    let guard = safe.verdict.filter(|_| safe.speaks);
     let shown = python_dict(signal.body());
     let message = format!("Signal {shown} received successfully");
     let order_uuid = signal.id().as_str();
-    answer::json(StatusCode::OK, &Received { message, order_uuid, already_received })
+    answer::json(StatusCode::OK, &Received { message, order_uuid, already_received, guard })
 }
 
 fn parse(bytes: &[u8]) -> Result<Json, ApiError> {

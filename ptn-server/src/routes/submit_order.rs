@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ptn_core::deliver::SubmitError;
+use ptn_core::guard::{GuardMode, GuardVerdict, REFUSED};
 use ptn_core::json::{Json, Object};
 use ptn_core::record::ValidatorRecord;
 use ptn_core::signal::{OrderUuid, Signal};
@@ -20,6 +22,7 @@ use crate::answer::{self, ApiError};
 use crate::app::App;
 use crate::body::{self, ContentType};
 use crate::edge::Client;
+use crate::guard::{self, Safe};
 use crate::outcome::{Outcome, decide};
 
 /// Events may be missed, so a waiting request looks by itself this often.
@@ -41,6 +44,8 @@ struct Submitted<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     status_url: Option<String>,
     validators: Vec<&'a ValidatorRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guard: Option<serde_json::Value>,
 }
 
 pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -60,9 +65,9 @@ async fn submit(app: &App, request: Request) -> Result<Response, ApiError> {
     let signal = Signal::from_object(object, &app.rules)
         .map_err(|e| ApiError::signal(&e, app.rules.era).order())?;
     let signal = identified(signal, key).map_err(ApiError::order)?;
-    accept(app, &signal).await?;
+    let verdict = accept(app, &signal).await?.verdict;
     let (stored, outcome) = settle(app, signal.id()).await;
-    Ok(answer(signal.id(), stored.as_ref(), &outcome, started))
+    Ok(answer(signal.id(), stored.as_ref(), &outcome, verdict, started))
 }
 
 /// Reads a body that must be one non-empty JSON object.
@@ -106,12 +111,17 @@ pub(super) async fn read_object(
 }
 
 /// Makes a signal durable, or says why not in this endpoint's words.
-pub(super) async fn accept(app: &App, signal: &Signal) -> Result<(), ApiError> {
-    let error = match app.store.accept(signal).await {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
-    };
+pub(super) async fn accept(app: &App, signal: &Signal) -> Result<Safe, ApiError> {
     let order_uuid = signal.id().as_str();
+    let error = match guard::accept(app, signal).await {
+        Ok(safe) => return Ok(safe),
+        Err(SubmitError::Guard { verdict, .. }) => return Err(refused(order_uuid, &verdict)),
+        Err(SubmitError::Store(error)) => error,
+        Err(error) => {
+            let text = error.to_string();
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error.code(), text).order());
+        }
+    };
     Err(match &error {
         StoreError::Conflict { .. } => {
             let text = "Order failed: duplicate order uuid";
@@ -128,6 +138,19 @@ pub(super) async fn accept(app: &App, signal: &Signal) -> Result<(), ApiError> {
             ApiError::store(&error).order().with("order_uuid", order_uuid)
         }
     })
+}
+
+/// An order that the guard does not let in, in the words of a refused order.
+fn refused(order_uuid: &str, verdict: &GuardVerdict) -> ApiError {
+    let text = verdict.refusal().map(|concern| concern.text.clone()).unwrap_or_default();
+    let message = format!("Order not sent: the risk guard refused it: {}", verdict.words());
+    ApiError::bad(REFUSED, message.clone())
+        .order()
+        .with("order_uuid", order_uuid)
+        .with("order_json", serde_json::Value::Null)
+        .with("error_message", text)
+        .with("message", message)
+        .with("guard", guard::shown(verdict, GuardMode::Refuse))
 }
 
 /// Waits until a signal is decided, the deadline passes, or the server has to leave.
@@ -169,6 +192,7 @@ fn answer(
     id: &OrderUuid,
     stored: Option<&StoredSignal>,
     outcome: &Outcome,
+    guard: Option<serde_json::Value>,
     started: Instant,
 ) -> Response {
     let mut body = Submitted {
@@ -183,6 +207,7 @@ fn answer(
         maybe_sent: false,
         status_url: None,
         validators: stored.map(|s| s.validators.values().collect()).unwrap_or_default(),
+        guard,
     };
     let status = match outcome {
         Outcome::Completed { order_json, warning } => {

@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ptn_core::deliver::follow_for_guard;
 use ptn_core::record::{DeliveryReport, DeliveryState, Progress, SignalState, ValidatorRecord};
 use ptn_core::rules::{Era, Rules};
 use ptn_core::store::{MemoryStore, SignalStore};
-use ptn_server::ServerConfig;
+use ptn_server::{App, AppGuard, ServerConfig, run_app};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// The key of every test server.
 pub(crate) const KEY: &str = "k";
@@ -74,6 +76,29 @@ impl Server {
         era: Era,
         change: impl FnOnce(&mut ServerConfig),
     ) -> Self {
+        Self::start_with(served, memory, era, None, change).await
+    }
+
+    /// A server with a risk guard that has read its history.
+    pub(crate) async fn guarded(guard: AppGuard) -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let clock = Arc::new(|| jiff::Timestamp::now().as_millisecond());
+        let (shared, handle) = (store.clone(), guard.guard.clone());
+        let stop = CancellationToken::new();
+        tokio::spawn(follow_for_guard(shared, handle.clone(), clock, stop));
+        while !handle.is_ready() {
+            tokio::task::yield_now().await;
+        }
+        Self::start_with(store.clone(), store, Era::Y2026, Some(guard), |_| {}).await
+    }
+
+    async fn start_with(
+        served: Arc<dyn SignalStore>,
+        memory: Arc<MemoryStore>,
+        era: Era,
+        guard: Option<AppGuard>,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("miner_secrets.json"), r#"{"api_key":"k"}"#).unwrap();
         let mut config = ServerConfig::default();
@@ -89,7 +114,8 @@ impl Server {
             // A dropped sender stops the server as well.
             drop(stopped.await);
         };
-        let task = tokio::spawn(ptn_server::run(config, listener, served, rules, shutdown));
+        let app = App::with_guard(config, served, rules, guard);
+        let task = tokio::spawn(async move { run_app(app?, listener, shutdown).await });
         Self { address, store: memory, dir, stop: Some(stop), task }
     }
 

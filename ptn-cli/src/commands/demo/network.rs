@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper::Method;
 use ptn_core::directory::Wire;
 use ptn_core::ops::config::Settings;
-use ptn_core::ops::settings::{COMMON, MINER, SERVER};
+use ptn_core::ops::settings::{COMMON, GUARD, MINER, SERVER};
 use ptn_core::rules::{Era, Rules};
 use ptn_core::paper::desk::PaperDesk;
 use ptn_core::sign::{Hotkey, Signer as _};
@@ -311,6 +311,6 @@ fn miner_config(
     let words = std::iter::once("ptn-miner".to_owned()).chain(words);
     let matches = ptn_miner::command().try_get_matches_from(words);
     let matches = matches.map_err(|e| Failure::failed("internal", e.to_string()))?;
-    let settings = Settings::resolve(&[COMMON, MINER, SERVER], &matches)?;
+    let settings = Settings::resolve(&[COMMON, MINER, SERVER, GUARD], &matches)?;
     Ok(MinerConfig::from_settings(&settings)?)
 }

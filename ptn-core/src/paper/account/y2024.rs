@@ -50,6 +50,10 @@ impl Account2024 {
         all.map(|position| position.return_at_close).product()
     }
 
+    pub(super) fn forget_closed(&mut self) {
+        self.closed.clear();
+    }
+
     pub(super) fn open_part(&self) -> Self {
         Self { hotkey: self.hotkey.clone(), open: self.open.clone(), closed: Vec::new() }
     }

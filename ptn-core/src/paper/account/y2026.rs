@@ -152,6 +152,10 @@ impl Account2026 {
         usd
     }
 
+    pub(super) fn forget_closed(&mut self) {
+        self.closed.clear();
+    }
+
     pub(super) fn open_part(&self) -> Self {
         Self {
             hotkey: self.hotkey.clone(),

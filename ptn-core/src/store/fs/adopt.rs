@@ -21,9 +21,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::disk::open_foreign;
 use super::layout::mark;
-use super::literal::read_object;
 use super::shared::Shared;
 use crate::json::Json;
+use crate::json::literal::read_object;
 use crate::record::{SignalState, legacy};
 use crate::signal::{OrderUuid, Signal};
 use crate::store::index::{Answer, Archive as _, Request};

@@ -10,7 +10,7 @@ use crate::json::{Json, JsonError, MAX_DEPTH, Object};
 ///
 /// # Errors
 /// What is wrong and where; at the end of the text, more of it may be coming.
-pub(super) fn read_object(bytes: &[u8]) -> Result<Object, JsonError> {
+pub(crate) fn read_object(bytes: &[u8]) -> Result<Object, JsonError> {
     read(bytes, 0)
 }
 

@@ -1,0 +1,210 @@
+//! The risk guard of the binaries: from settings to a guard, and its file in the data directory.
+//!
+//! ```text
+//! <data-dir>/.ptn/guard.json    what the guard knows; without it everything is read from the store
+//! ```
+//!
+//! The miner writes the file, whoever judges reads it. One that cannot be read is left aside: the
+//! guard then begins with what the store knows.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::config::{ConfigError, Settings, expand_home, read_text};
+use crate::guard::{Guard, GuardMode};
+use crate::paper::guard::{GuardSettings, RiskGuard};
+use crate::rules::Era;
+use crate::trade_pair::TradePairId;
+
+/// How often the file is written when something changed.
+const KEEP_EVERY: Duration = Duration::from_secs(30);
+
+const CLASSES: [&str; 7] =
+    ["crypto", "forex", "equities", "indices", "commodities", "hl_all", "all_markets"];
+
+/// What the settings say about the guard.
+#[derive(Debug, Clone)]
+pub struct GuardConfig {
+    /// What it may do.
+    pub mode: GuardMode,
+    /// About the account.
+    pub settings: GuardSettings,
+    /// Whether prices may be pushed.
+    pub push: bool,
+    /// Whether somebody asked for the guard.
+    wanted: bool,
+    era: Era,
+    rules: Option<String>,
+    catalogue: Option<String>,
+}
+
+/// A guard at work.
+#[derive(Debug, Clone)]
+pub struct Guarding {
+    /// The handle that judges.
+    pub guard: Guard,
+    /// Its knowledge.
+    pub risk: Arc<RiskGuard>,
+    /// Whether prices may be pushed.
+    pub push: bool,
+}
+
+impl GuardConfig {
+    /// Reads and checks the settings.
+    ///
+    /// # Errors
+    /// The first one that is wrong.
+    pub fn from_settings(s: &Settings, era: Era) -> Result<Self, ConfigError> {
+        let wanted = s.get("guard.mode").unwrap_or("warn");
+        let mut mode = GuardMode::parse(wanted)
+            .ok_or_else(|| s.bad("guard.mode", "allowed: off, warn, refuse"))?;
+        if era == Era::Y2025 && mode != GuardMode::Off {
+            if s.is_set("guard.mode") {
+                let why = "the positions of rule set 2025 are not known; allowed with it: off";
+                return Err(s.bad("guard.mode", why));
+            }
+            mode = GuardMode::Off;
+        }
+        let mut settings = GuardSettings::default();
+        let above_zero = |key: &'static str, value: f64| match value {
+            value if value.is_finite() && value > 0.0 => Ok(value),
+            _ => Err(s.bad(key, "expected a number above 0")),
+        };
+        let number = |key: &'static str| s.parse::<f64>(key, "a number above 0");
+        if let Some(points) = number("guard.alert_points")? {
+            if !(points.is_finite() && points >= 0.0) {
+                return Err(s.bad("guard.alert_points", "expected a number from 0"));
+            }
+            settings.alert_points = points;
+        }
+        if let Some(usd) = number("guard.account_usd")? {
+            settings.account_usd = Some(above_zero("guard.account_usd", usd)?);
+        }
+        if let Some(class) = s.get("guard.asset_class") {
+            if !CLASSES.contains(&class) {
+                let why = format!("allowed: {}", CLASSES.join(", "));
+                return Err(s.bad("guard.asset_class", why));
+            }
+            class.clone_into(&mut settings.asset_class);
+        }
+        settings.challenge = match s.get("guard.stage") {
+            None | Some("main") => false,
+            Some("challenge") => true,
+            Some(_) => return Err(s.bad("guard.stage", "allowed: challenge, main")),
+        };
+        let halted = s.get("guard.halted").unwrap_or_default().split(',').map(str::trim);
+        settings.halted = halted.filter(|id| !id.is_empty()).map(TradePairId::from).collect();
+        let push = match s.get("guard.prices") {
+            None | Some("none") => false,
+            Some("push") => true,
+            Some(_) => return Err(s.bad("guard.prices", "allowed: none, push")),
+        };
+        let read = |key: &str| s.get(key).map(|p| read_text(&expand_home(p))).transpose();
+        Ok(Self {
+            mode,
+            settings,
+            push,
+            wanted: s.is_set("guard.mode"),
+            era,
+            rules: read("rules.file")?,
+            catalogue: read("rules.trade_pairs")?,
+        })
+    }
+
+    /// Makes the guard, with what its file in the data directory knows; nothing when it is off, or
+    /// when nobody asked for it and the rules lack what it needs.
+    ///
+    /// # Errors
+    /// When the rules cannot be used for it.
+    pub fn build(&self, data_dir: &Path) -> Result<Option<Guarding>, ConfigError> {
+        if self.mode == GuardMode::Off {
+            return Ok(None);
+        }
+        let (rules, catalogue) = (self.rules.as_deref(), self.catalogue.as_deref());
+        let risk = match RiskGuard::from_files(self.era, rules, catalogue, self.settings.clone()) {
+            Ok(risk) => risk,
+            Err(e) if !self.wanted => {
+                tracing::warn!("no risk guard: {e}");
+                return Ok(None);
+            }
+            Err(e) => return Err(e.into()),
+        };
+        restore(&risk, &file(data_dir));
+        let risk = Arc::new(risk);
+        let guard = Guard::new(self.mode, Arc::clone(&risk) as _);
+        Ok(Some(Guarding { guard, risk, push: self.push }))
+    }
+}
+
+/// The guard's file.
+pub fn file(data_dir: &Path) -> PathBuf {
+    data_dir.join(".ptn").join("guard.json")
+}
+
+fn restore(risk: &RiskGuard, path: &Path) {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
+        Err(e) => {
+            tracing::warn!(file = %path.display(), "the risk guard's file cannot be read: {e}");
+            return;
+        }
+    };
+    if let Err(why) = risk.restore(&text) {
+        tracing::warn!(
+            file = %path.display(),
+            "the risk guard's file is left aside, it begins with what the store knows: {why}"
+        );
+    }
+}
+
+impl Guarding {
+    /// Keeps the file up to date until `stop`, and once more then.
+    pub async fn keep(self, data_dir: PathBuf, stop: CancellationToken) {
+        let mut every = tokio::time::interval(KEEP_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last = String::new();
+        let mut failed = false;
+        loop {
+            let over = tokio::select! {
+                () = stop.cancelled() => true,
+                _ = every.tick() => false,
+            };
+            let (risk, path, before) = (Arc::clone(&self.risk), file(&data_dir), last);
+            let work = move || {
+                let text = risk.snapshot();
+                let result = if text == before { Ok(()) } else { write(&path, &text) };
+                (text, path, result)
+            };
+            let Ok((text, path, result)) = tokio::task::spawn_blocking(work).await else { return };
+            last = text;
+            if let Err(e) = &result
+                && !failed
+            {
+                tracing::warn!(
+                    file = %path.display(),
+                    "what the risk guard knows cannot be kept for the next start: {e}"
+                );
+            }
+            failed = result.is_err();
+            if over {
+                return;
+            }
+        }
+    }
+}
+
+/// Writes beside and renames, so that a reader sees the old text or the new one.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let new = path.with_extension(format!("json.{}", std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}
