@@ -187,7 +187,7 @@ fn stand(
             }
         }
     }
-    let end_ms = now_ms + 40 * 24 * 3_600_000;
+    let end_ms = now_ms + 8 * 24 * 3_600_000;
     validator.close_rounds(end_ms).unwrap();
     validator.state()
 }
@@ -336,6 +336,11 @@ proptest! {
             prop_assert_eq!(a.closed().len(), b.closed().len());
         }
     }
+}
+
+proptest! {
+    // Each case runs a whole validator several times over.
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// A validator that is asked and woken all the time, and one that was brought back from its
     /// state before every event, are the one that ran in one go: positions, eliminations, rounds.
