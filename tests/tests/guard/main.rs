@@ -8,6 +8,7 @@
 )]
 
 mod closing;
+mod daemons;
 mod engine;
 mod history;
 mod prices;
