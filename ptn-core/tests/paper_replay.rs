@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use ptn_core::paper::prices::{CsvPrices, PriceSource, Tick};
 use ptn_core::paper::replay::{Replay, ReplayError, ReplaySettings, Report, TimedSignal, run};
+use ptn_core::paper::validator::PaperError;
 use ptn_core::rules::Era;
 
 /// Monday 2024-04-08 12:00 UTC.
@@ -141,7 +142,7 @@ fn one_go_is_step_by_step() {
     replay_.tick(&ticks[2]).unwrap();
     replay_.signal(&signals[2]).unwrap();
     replay_.tick(&ticks[3]).unwrap();
-    assert!(matches!(replay_.tick(&ticks[0]), Err(ReplayError::Late { .. })));
+    assert!(matches!(replay_.tick(&ticks[0]), Err(ReplayError::Event(PaperError::Late { .. }))));
     let report = replay_.finish().unwrap();
     assert_eq!(report, replay(Era::Y2024, &ticks, &signals));
     // The order in which signals were recorded is not the order of a list.
@@ -166,7 +167,7 @@ fn a_long_curve_is_thinned_and_keeps_its_deepest_point() {
     let order = signal(T2024, 1, r#"{"trade_pair":"BTCUSD","order_type":"LONG","leverage":1.0}"#);
     let report = replay(Era::Y2024, &ticks, &[order]);
     let points = report.curve.len();
-    assert!(points <= ptn_core::paper::replay::MOST_POINTS && points > 300, "{points}");
+    assert!(points <= ptn_core::paper::MOST_POINTS && points > 300, "{points}");
     let deepest = report.curve.iter().map(|p| p.drawdown).fold(0.0, f64::max);
     near(deepest, report.drawdown.largest);
     near(deepest, 1.0 - 0.95 * 0.998);

@@ -216,7 +216,11 @@ async fn serve(
     let pair = plan::usual_pair(network.era());
     let key = network.key_file().display().to_string();
     if let Some(chain) = network.chain() {
-        out.talk(format!("\nthe weights as they are set: {} {}", crate::text::program(), chain.look()));
+        out.talk(format!(
+            "\nthe weights as they are set: {} {}",
+            crate::text::program(),
+            chain.look()
+        ));
     }
     let title = out.paint_talk(Style::Strong, "still running; Ctrl-C ends it. The next signal:");
     out.talk(format!(

@@ -66,7 +66,14 @@ pub struct DeskOptions {
 impl DeskOptions {
     /// In memory, by the machine's clock, with the rules' defaults.
     pub fn new(era: Era) -> Self {
-        Self { era, dir: None, clock: PaperClock::real(), account_usd: None, asset_class: None, pacing: true }
+        Self {
+            era,
+            dir: None,
+            clock: PaperClock::real(),
+            account_usd: None,
+            asset_class: None,
+            pacing: true,
+        }
     }
 }
 
@@ -382,7 +389,9 @@ impl OrderDesk for PaperDesk {
             Ok(None) => failed("Internal error."),
             Err(e) => {
                 tracing::error!(error = %e, uuid = order.uuid, "an order could not be judged");
-                failed("This validator could not keep the order and has not processed it. Please try again later.")
+                failed(
+                    "This validator could not keep the order and has not processed it. Please try again later.",
+                )
             }
         }
     }

@@ -74,7 +74,9 @@ impl Conversation {
     fn is_in_a_file(&self, words: &str) -> bool {
         let folder = self.home.data().join("failed_signals");
         let names = self.home.names("failed_signals").into_iter();
-        names.map(|name| std::fs::read_to_string(folder.join(name)).unwrap()).any(|text| text.contains(words))
+        names
+            .map(|name| std::fs::read_to_string(folder.join(name)).unwrap())
+            .any(|text| text.contains(words))
     }
 }
 

@@ -28,11 +28,7 @@ fn signal(n: u64) -> OutboundOrder {
     OutboundOrder::new(&Signal::from_json(body.to_string().as_bytes(), &rules).unwrap(), "8.8.9")
 }
 
-async fn send(
-    transport: &HttpTransport,
-    paper: &Paper,
-    n: u64,
-) -> Option<ValidatorReply> {
+async fn send(transport: &HttpTransport, paper: &Paper, n: u64) -> Option<ValidatorReply> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
     transport.deliver(&paper.entry, &signal(n), deadline).await.ok()
 }
@@ -58,7 +54,8 @@ async fn no_accepted_order_is_lost_by_a_kill() {
         for n in &acknowledged {
             let reply = send(&transport, &paper, *n).await.unwrap();
             assert!(
-                !reply.successfully_processed && reply.error_message.contains("already been processed"),
+                !reply.successfully_processed
+                    && reply.error_message.contains("already been processed"),
                 "order {n} was acknowledged and is not known: {reply:?}"
             );
         }
@@ -112,7 +109,8 @@ async fn no_accepted_order_is_lost_by_a_kill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    let flags = ["--prices", "walk:3:BTCUSDC", "--start", "2026-06-10T14:00:00Z", "--speed", "3000"];
+    let flags =
+        ["--prices", "walk:3:BTCUSDC", "--start", "2026-06-10T14:00:00Z", "--speed", "3000"];
     let mut paper = Paper::start(dir.path(), &flags).await;
     let first = paper.event("round").await;
     let now = |v: &serde_json::Value| v["now_ms"].as_i64().unwrap();

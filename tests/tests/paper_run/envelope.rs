@@ -24,7 +24,13 @@ fn body(uuid: &str) -> Body {
     Body::new(Json::Object(message).to_string())
 }
 
-async fn post(paper: &Paper, key: &Hotkey, receiver: &str, nonce: u64, body: &Body) -> (u16, Value) {
+async fn post(
+    paper: &Paper,
+    key: &Hotkey,
+    receiver: &str,
+    nonce: u64,
+    body: &Body,
+) -> (u16, Value) {
     let signed = btauth::headers(key, receiver, body, nonce).unwrap();
     let mut headers: Vec<(&str, &str)> =
         signed.iter().map(|(name, value)| (*name, value.as_str())).collect();

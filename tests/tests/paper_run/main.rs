@@ -89,7 +89,8 @@ impl Paper {
     }
 
     async fn post(&self, path: &str, body: &Value) {
-        let (status, answer) = request(&self.http, Method::POST, path, &[], &body.to_string()).await;
+        let (status, answer) =
+            request(&self.http, Method::POST, path, &[], &body.to_string()).await;
         assert_eq!(status, 200, "{path}: {answer}");
     }
 

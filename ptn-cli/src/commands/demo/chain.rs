@@ -103,7 +103,11 @@ impl DemoChain {
             });
             if let Some(row) = row.filter(|_| times > 0) {
                 let shares = row.weights.iter().map(|weight| (weight.uid, row.share(weight)));
-                return Ok(Some(Weights { times, block: row.last_update, shares: shares.collect() }));
+                return Ok(Some(Weights {
+                    times,
+                    block: row.last_update,
+                    shares: shares.collect(),
+                }));
             }
             if tokio::time::Instant::now() > deadline {
                 let why = self.told().into_iter().find_map(|told| match told {
@@ -166,11 +170,7 @@ impl DemoChain {
 }
 
 /// A thread that sets a validator's weights until its desk ends.
-fn set_weights(
-    node: &MockNode,
-    peer: &Peer,
-    told: &Arc<Mutex<Vec<Told>>>,
-) -> Result<(), Failure> {
+fn set_weights(node: &MockNode, peer: &Peer, told: &Arc<Mutex<Vec<Told>>>) -> Result<(), Failure> {
     let Some(desk) = peer.desk.clone() else { return Ok(()) };
     let key = Hotkey::from_keyfile_json(peer.key.to_keyfile_json().as_bytes());
     let hotkey = key.map_err(|e| Failure::failed("internal", e.to_string()))?;

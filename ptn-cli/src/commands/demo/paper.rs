@@ -121,10 +121,12 @@ impl Field {
     /// A desk with its own prices, on which the reference miners have traded already.
     pub(super) async fn desk(&self) -> Result<PaperDesk, Failure> {
         let failed = |e: &dyn std::error::Error| Failure::failed("demo_paper", e.to_string());
-        let options = DeskOptions { clock: self.clock, pacing: false, ..DeskOptions::new(self.era) };
+        let options =
+            DeskOptions { clock: self.clock, pacing: false, ..DeskOptions::new(self.era) };
         let desk = PaperDesk::start(options).map_err(|e| failed(&e))?;
         let hours = MarketHours::load().map_err(|e| failed(&e))?;
-        let walk = RandomWalk::of(&self.catalogue.catalogue, &self.pairs, SEED, START_MS, self.step_ms);
+        let walk =
+            RandomWalk::of(&self.catalogue.catalogue, &self.pairs, SEED, START_MS, self.step_ms);
         let mut walk = walk.map_err(|e| failed(&e))?.with_hours(hours);
         let pump = desk.clone();
         // It ends with the desk; a walk has no end and no errors.
@@ -281,7 +283,8 @@ impl Board {
             out.line(line)?;
         }
         if self.burn > 0.0 {
-            let text = format!("{:.6} of the weight is burned: nobody has earned it yet", self.burn);
+            let text =
+                format!("{:.6} of the weight is burned: nobody has earned it yet", self.burn);
             out.line(out.paint(Style::Dim, text))?;
         }
         Ok(())

@@ -15,9 +15,9 @@ pub(super) const STYLE: &str = "\
 font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\
 main{max-width:60rem;margin:0 auto;padding:1.25rem}h1{font-size:1.5rem;margin:.2rem 0}\
 h2{font-size:1.05rem;margin:1.6rem 0 .5rem}p{margin:.3rem 0}.dim{color:var(--dim)}\
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.6rem;margin:1rem 0}\
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.6rem;margin:1rem 0}\
 .card,.box{background:#fff;border:1px solid var(--line);border-radius:8px;padding:.7rem .8rem}\
-.card b{display:block;font-size:1.25rem;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}\
+.card b{display:block;font-size:1.15rem;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}\
 .card span{color:var(--dim);font-size:.85rem}.box{overflow-x:auto}.bad{color:var(--red)}\
 svg{display:block;width:100%;height:auto}table{border-collapse:collapse;width:100%;\
 font-variant-numeric:tabular-nums}th,td{padding:.3rem .5rem;text-align:left;vertical-align:top;\

@@ -19,7 +19,7 @@ use ptn_core::directory::Wire;
 use ptn_core::ops::process;
 use ptn_core::paper::desk::{DeskError, DeskOptions, JournalError, PaperDesk};
 use ptn_core::paper::prices::PriceSpec;
-use ptn_core::rules::{Era};
+use ptn_core::rules::Era;
 use ptn_core::sign::Hotkey;
 use ptn_core::store::UnixMs;
 use ptn_core::validator::{LoopbackValidator, ValidatorOptions};
@@ -146,7 +146,8 @@ async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
     }
     let validator = LoopbackValidator::start(axon(&args, era, &desk)?).await.map_err(|e| {
         let place = args.listen.to_string();
-        Failure::io("cannot listen on", &place, &e).hint("choose another --listen; port 0 takes any")
+        Failure::io("cannot listen on", &place, &e)
+            .hint("choose another --listen; port 0 takes any")
     })?;
     let listener = tokio::net::TcpListener::bind(args.http).await.map_err(|e| {
         let place = args.http.to_string();
@@ -180,7 +181,8 @@ async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
     let mut on_chain = std::pin::pin!(on_chain);
     let mut arrivals = validator.subscribe();
     let mut events = desk.subscribe();
-    let started = show::Started { entry: &entry, http: address, era, args: &args, begun: desk.begun() };
+    let started =
+        show::Started { entry: &entry, http: address, era, args: &args, begun: desk.begun() };
     show::introduce(&started, out)?;
     let mut feed = feed.start(&desk, stop.clone());
     let mut prices_end = false;

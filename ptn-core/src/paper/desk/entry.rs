@@ -27,11 +27,26 @@ pub(super) struct Entry {
 #[serde(tag = "what", rename_all = "snake_case")]
 pub(super) enum What {
     /// An order; the signal as JSON text, so that its numbers keep their digits.
-    Order { hotkey: String, uuid: String, signal: String },
-    Price { trade_pair: TradePairId, quote: Quote },
-    Join { hotkey: String, terms: Terms },
-    Standing { hotkey: String, standing: Option<Standing> },
-    Condition { condition: Condition },
+    Order {
+        hotkey: String,
+        uuid: String,
+        signal: String,
+    },
+    Price {
+        trade_pair: TradePairId,
+        quote: Quote,
+    },
+    Join {
+        hotkey: String,
+        terms: Terms,
+    },
+    Standing {
+        hotkey: String,
+        standing: Option<Standing>,
+    },
+    Condition {
+        condition: Condition,
+    },
     Time,
 }
 

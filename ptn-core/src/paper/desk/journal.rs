@@ -51,7 +51,9 @@ pub enum JournalError {
         line: u64,
     },
     /// The folder belongs to another rule set.
-    #[error("{path} holds a validator of {found}, and {wanted} was asked for; give each its own folder")]
+    #[error(
+        "{path} holds a validator of {found}, and {wanted} was asked for; give each its own folder"
+    )]
     OtherRules {
         /// The folder.
         path: PathBuf,

@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use super::super::elimination::Elimination;
 use super::super::curve::Point;
+use super::super::elimination::Elimination;
 use crate::store::UnixMs;
 
 /// The whole result.

@@ -57,11 +57,16 @@ impl Feed {
         Ok(match spec {
             PriceSpec::Csv(path) => {
                 let file = File::open(path).map_err(|e| {
-                    Failure::new(process::USAGE, "io", format!("cannot read {}: {e}", path.display()))
+                    Failure::new(
+                        process::USAGE,
+                        "io",
+                        format!("cannot read {}: {e}", path.display()),
+                    )
                 })?;
                 let mut prices = CsvPrices::new(BufReader::new(file)).map_err(wrong)?;
                 let first = prices.next_tick().map_err(wrong)?;
-                let first = first.ok_or_else(|| bad("no_prices", "there is not one price".to_owned()))?;
+                let first =
+                    first.ok_or_else(|| bad("no_prices", "there is not one price".to_owned()))?;
                 let clock = simulated(start_ms.unwrap_or(first.at_ms));
                 let source = Source::Ready(Box::new(Again { first: Some(first), prices }));
                 Self { source, clock, sender: None, live: None }
@@ -87,7 +92,8 @@ impl Feed {
                 Self { source, clock, sender: Some(sender), live: None }
             }
             PriceSpec::Coinbase { .. } if !real => {
-                let text = "live prices have their own time, so --speed and --start are not for them";
+                let text =
+                    "live prices have their own time, so --speed and --start are not for them";
                 return Err(Failure::usage(text));
             }
             PriceSpec::Coinbase { url } => {

@@ -101,7 +101,11 @@ pub(super) async fn serve(
         .route("/api/standing", post(standing))
         .route("/api/condition", post(condition))
         .fallback(|| async {
-            Refused::new(StatusCode::NOT_FOUND, "not_found", "no such path; docs/paper.md has them all")
+            Refused::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "no such path; docs/paper.md has them all",
+            )
         })
         .layer(DefaultBodyLimit::max(site.limits.most_bytes))
         .layer(middleware::from_fn(only_ours))
@@ -113,7 +117,8 @@ pub(super) async fn serve(
 /// somebody points at 127.0.0.1 are refused, and so are requests that come from another site.
 async fn only_ours(request: Request, next: Next) -> Response {
     if is_foreign(request.headers()) {
-        let text = "ask for it by its address, such as http://127.0.0.1:8092, and not from another site";
+        let text =
+            "ask for it by its address, such as http://127.0.0.1:8092, and not from another site";
         return Refused::new(StatusCode::FORBIDDEN, "foreign", text).into_response();
     }
     next.run(request).await

@@ -7,10 +7,9 @@ use ptn_core::paper::validator::{MinerView, PaperValidator};
 
 use super::super::html::{STYLE, escape};
 use super::super::replay::percent;
-use crate::text::date_time;
+use crate::text::{date_time, short_key};
 
-const OWN_STYLE: &str =
-    ".spark{width:9rem;height:2rem}.out td{color:var(--dim)}td b{font-weight:600}code{font-size:.85rem}";
+const OWN_STYLE: &str = ".spark{width:9rem;height:2rem}.out td{color:var(--dim)}td b{font-weight:600}code{font-size:.85rem}main{max-width:72rem}";
 /// Points of a little curve.
 const WIDTH: f64 = 120.0;
 const HEIGHT: f64 = 28.0;
@@ -31,15 +30,18 @@ fn write_page(page: &mut String, validator: &PaperValidator, prices: &str) -> st
          <meta http-equiv=\"refresh\" content=\"5\">\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
          <title>Paper validator</title><style>{STYLE}{OWN_STYLE}</style></head><body><main>\
-         <h1>Paper validator</h1><p class=\"dim\">Rules of {} · {} UTC · prices: {}</p>",
+         <h1>Paper validator</h1><p class=\"dim\">Rules of {} · {} · prices: {}</p>",
         validator.era(),
         date_time(validator.now_ms()),
         escape(prices)
     )?;
     let board = validator.leaderboard();
-    let round = match validator.round() {
-        Some(round) => format!("{} at {} UTC", round.n, date_time(round.at_ms)),
-        None => "none yet".to_owned(),
+    let (round, round_name) = match validator.round() {
+        Some(round) => {
+            let text = format!("rounds of weights, the last at {}", date_time(round.at_ms));
+            (round.n.to_string(), text)
+        }
+        None => ("0".to_owned(), "rounds of weights".to_owned()),
     };
     let open: usize = board.iter().map(|miner| miner.open).sum();
     page.push_str("<div class=\"cards\">");
@@ -47,7 +49,7 @@ fn write_page(page: &mut String, validator: &PaperValidator, prices: &str) -> st
         (board.len().to_string(), "miners"),
         (open.to_string(), "open positions"),
         (validator.eliminations().len().to_string(), "eliminated"),
-        (round, "last round of weights"),
+        (round, round_name.as_str()),
     ] {
         write!(page, "<div class=\"card\"><b>{value}</b><span>{name}</span></div>")?;
     }
@@ -74,13 +76,13 @@ fn table(
 ) -> std::fmt::Result {
     page.push_str(
         "<table><tr><th>#</th><th>hotkey</th><th class=\"n\">return</th><th></th>\
-         <th class=\"n\">weight</th><th class=\"n\">largest drawdown</th><th class=\"n\">left to elimination</th>\
+         <th class=\"n\">weight</th><th class=\"n\">drawdown</th><th class=\"n\">points left</th>\
          <th class=\"n\">open</th><th class=\"n\">closed</th><th>state</th></tr>",
     );
     for (at, miner) in board.iter().enumerate() {
         let class = if miner.eliminated.is_some() { " class=\"out\"" } else { "" };
         let left = match miner.points_left {
-            Some(points) => format!("{points:.2} points"),
+            Some(points) => format!("{points:.2}"),
             None => "-".to_owned(),
         };
         let state = match (miner.eliminated, miner.stage) {
@@ -90,9 +92,10 @@ fn table(
         };
         write!(
             page,
-            "<tr{class}><td>{}</td><td class=\"w\">{}</td><td class=\"n\"><b>{}</b></td><td>",
+            "<tr{class}><td>{}</td><td title=\"{}\">{}</td><td class=\"n\"><b>{}</b></td><td>",
             at + 1,
             escape(miner.hotkey),
+            escape(&short_key(miner.hotkey)),
             percent(miner.total_return - 1.0)
         )?;
         spark(page, validator.curve(miner.hotkey))?;
@@ -107,7 +110,9 @@ fn table(
             escape(&state)
         )?;
     }
-    page.push_str("</table>");
+    page.push_str(
+        "</table><p class=\"dim\">Points left: percent points of loss before elimination.</p>",
+    );
     Ok(())
 }
 
@@ -120,7 +125,10 @@ fn spark(page: &mut String, points: &[Point]) -> std::fmt::Result {
     let x = |at_ms: i64| {
         (at_ms - first.at_ms) as f64 / (last.at_ms - first.at_ms).max(1) as f64 * WIDTH
     };
-    write!(page, "<svg class=\"spark\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" aria-hidden=\"true\"><polyline fill=\"none\" stroke=\"#1f5fa8\" stroke-width=\"1.5\" points=\"")?;
+    write!(
+        page,
+        "<svg class=\"spark\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" aria-hidden=\"true\"><polyline fill=\"none\" stroke=\"#1f5fa8\" stroke-width=\"1.5\" points=\""
+    )?;
     for point in points {
         let y = 2.0 + (high - point.equity) / range * (HEIGHT - 4.0);
         write!(page, "{:.1},{y:.1} ", x(point.at_ms))?;
@@ -142,7 +150,7 @@ fn positions(page: &mut String, validator: &PaperValidator) -> std::fmt::Result 
             write!(
                 page,
                 "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.4}</td><td class=\"n\">{:.5}</td>\
-                 <td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td><td class=\"w\">{}</td></tr>",
+                 <td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td><td title=\"{}\">{}</td></tr>",
                 escape(position.pair.as_str()),
                 position.position_type,
                 position.net_leverage,
@@ -150,7 +158,8 @@ fn positions(page: &mut String, validator: &PaperValidator) -> std::fmt::Result 
                 percent(position.return_at_close - 1.0),
                 position.orders,
                 date_time(position.open_ms),
-                escape(account.hotkey())
+                escape(account.hotkey()),
+                escape(&short_key(account.hotkey()))
             )?;
         }
     }

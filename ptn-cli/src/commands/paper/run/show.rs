@@ -47,7 +47,10 @@ pub(super) fn introduce(started: &Started<'_>, out: &mut Output) -> Result<(), F
     out.talk(format!("prices    {}", args.prices));
     let dir = args.dir.display();
     out.talk(match begun.resumed {
-        true => format!("folder    {dir}, going on where it was ({} entries of the journal)", begun.entries),
+        true => format!(
+            "folder    {dir}, going on where it was ({} entries of the journal)",
+            begun.entries
+        ),
         false => format!("folder    {dir}, new"),
     });
     if begun.torn > 0 {
@@ -190,7 +193,9 @@ fn happened(event: &Event) -> Option<String> {
         }
         Event::StopReached { uuid, .. } => format!("stop {} reached", text::harmless(uuid)),
         Event::Cancelled { uuid } => format!("order {} cancelled", text::harmless(uuid)),
-        Event::Liquidated { position } => format!("position {} liquidated", text::harmless(position)),
+        Event::Liquidated { position } => {
+            format!("position {} liquidated", text::harmless(position))
+        }
         _ => return None,
     })
 }
