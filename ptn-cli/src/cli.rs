@@ -78,13 +78,16 @@ fn demo() -> Command {
     let command = DemoArgs::augment_args(Command::new("demo"));
     command.about(about).after_help(
         "Three validators on loopback (one slow, one that refuses its first orders), the real \
-         server and the real miner, throwaway keys and a temporary data directory. No account, no \
+         server and the real miner, throwaway keys and a temporary data directory. Each validator \
+         keeps positions by the network's rules on made-up prices (2024 and 2026); at the end there \
+         is a leaderboard, and with --chain the weights that were set. No account, no \
          key and no network are needed. Exit code 0 only when every validator acknowledged every \
          signal.\n\n\
          With --json one document is printed: {ok, rules, server, chain, validators: [{name, hotkey, wire, \
          address, behaviour}], signals: [{order_uuid, order, endpoint, http_status, accept_ms, \
          state, validators: [{hotkey, wire, state, attempts, received_at_ms, acknowledged_ms}]}], \
-         elapsed_ms}; chain is null without --chain. Times of a signal are in milliseconds since its request was sent.",
+         elapsed_ms, leaderboard: [{rank, miner, hotkey, net_return, largest_drawdown, weight, positions}], weights: {times, \
+         block, shares: [{uid, share}]}}; chain and weights are null without --chain, leaderboard and weights in 2025. Times of a signal are in milliseconds since its request was sent.",
     )
 }
 
