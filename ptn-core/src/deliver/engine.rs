@@ -74,6 +74,8 @@ pub(super) struct Shared {
     pub(super) transport: Arc<dyn ValidatorTransport>,
     pub(super) policy: DeliveryPolicy,
     directory: watch::Receiver<Snapshot>,
+    /// Whether the list can be behind the truth.
+    pub(super) may_be_stale: bool,
     clock: Clock,
     started_at: UnixMs,
     acked: Mutex<BTreeSet<String>>,
@@ -220,6 +222,7 @@ impl EngineBuilder {
             transport: self.transport.ok_or(EngineError::Missing("transport"))?,
             policy: self.policy.ok_or(EngineError::Missing("policy"))?,
             directory: directory.watch(),
+            may_be_stale: directory.may_be_stale(),
             started_at: clock(),
             clock,
             acked: Mutex::new(self.acked),
