@@ -159,7 +159,7 @@ fn a_pipe_among_the_keys_is_named_and_hangs_nobody() {
     // Nobody ever writes to the pipes.
     for args in [&["wallet", "list", "--json"][..], &["wallet", "export", "miner/pipe", "--show"]] {
         let mut child = command(dir.path());
-        let mut child = child.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = child.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = child.spawn().unwrap();
         let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while child.try_wait().unwrap().is_none() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ptn_core::chain::mock::{Fault, FaultRule, MockNode, MockRuntime, Tale};
 use ptn_core::chain::{Call, ChainClient, ChainError, ChainOptions, Place, Rao, Step};
 use ptn_core::error::ErrorClass;
+use ptn_core::sign::Signer as _;
 
 use crate::{NETUID, TAO, address, builder, client, coldkey, options};
 
