@@ -124,22 +124,14 @@ async fn a_node_whose_final_head_stands_still_is_left_for_another() {
         Fault::Refuse { code: 1010, message: "no".to_owned(), data: String::new() }
             .on("author_submitExtrinsic"),
     ]);
-    let mut progress = both.submit(&register(), &coldkey()).await.unwrap();
+    let progress = both.submit(&register(), &coldkey()).await.unwrap();
     // From now on its last final block is the first one of all.
     node.set_faults([
         Fault::Refuse { code: 1010, message: "no".to_owned(), data: String::new() }
             .on("author_submitExtrinsic"),
         Fault::Behind(u64::MAX).on("chain_getFinalizedHead"),
     ]);
-    let end = async {
-        loop {
-            match progress.next().await.unwrap().unwrap() {
-                Step::Final { place } => return place,
-                _ => {}
-            }
-        }
-    };
-    tokio::time::timeout(END, end).await.unwrap();
+    tokio::time::timeout(END, progress.wait_final()).await.unwrap().unwrap();
     registered_once(&node);
     assert!(other.requests("author_submitExtrinsic") > 0);
     other.shutdown().await;
