@@ -157,7 +157,9 @@ fn a_pipe_among_the_keys_is_named_and_hangs_nobody() {
         assert!(made.unwrap().success());
     }
     // Nobody ever writes to the pipes.
-    for args in [&["wallet", "list", "--json"][..], &["wallet", "export", "miner/pipe", "--show"]] {
+    for args in
+        [&["wallet", "list", "--json"][..], &["wallet", "export", "miner/pipe", "--show", "--yes"]]
+    {
         let mut child = command(dir.path());
         let child = child.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = child.spawn().unwrap();
