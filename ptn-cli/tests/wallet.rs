@@ -12,6 +12,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use common::terminal::OnTerminal;
 use common::{Said, command, run, run_with};
@@ -143,6 +144,45 @@ fn the_spellings_of_btcli_are_known() {
     for flag in ["--public-key", "--public-key-hex", "--public_key_hex"] {
         let said = run(dir.path(), &["wallet", "regen-coldkeypub", "watch", flag, hex]);
         assert_eq!(ok(&said).out.trim(), ADDRESS);
+    }
+}
+
+#[test]
+fn a_pipe_among_the_keys_is_named_and_hangs_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    ok(&run(dir.path(), &["wallet", "new-hotkey", "miner/bot", "--json"]));
+    let hotkeys = wallets(dir.path()).join("miner/hotkeys");
+    for name in ["pipe", "otherpub.txt"] {
+        let made = std::process::Command::new("mkfifo").arg(hotkeys.join(name)).status();
+        assert!(made.unwrap().success());
+    }
+    // Nobody ever writes to the pipes.
+    for args in
+        [&["wallet", "list", "--json"][..], &["wallet", "export", "miner/pipe", "--show", "--yes"]]
+    {
+        let mut child = command(dir.path());
+        let child = child.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = child.spawn().unwrap();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while child.try_wait().unwrap().is_none() {
+            if std::time::Instant::now() > end {
+                child.kill().unwrap();
+                panic!("{args:?} hangs");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(format!("{text}{error}").contains("it is not a file"), "{text}{error}");
+        if args.contains(&"list") {
+            assert_eq!(output.status.code(), Some(0), "{error}");
+            let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let hotkeys = list["wallets"][0]["hotkeys"].as_array().unwrap();
+            let names: Vec<_> = hotkeys.iter().map(|h| h["name"].as_str().unwrap()).collect();
+            assert_eq!(names, ["bot", "other", "pipe"], "{list}");
+            assert!(hotkeys[0]["problem"].is_null(), "{list}");
+        }
     }
 }
 
@@ -355,6 +395,12 @@ fn the_default_wallet_is_kept_in_the_settings_file() {
     let place = dir.path();
     let file = place.join("ptn.toml");
     fs::write(&file, "# mine\ndata_dir = \"d\" # here\n[wallet]\nname = \"old\" # was\n").unwrap();
+    // What is not there is no default: later everything would fail.
+    refused(&run(place, &["wallet", "set-default", "miner/bot", "--json"]), "wallet_missing");
+    ok(&run(place, &["wallet", "new-hotkey", "miner/bot", "--json"]));
+    let other = run(place, &["wallet", "set-default", "miner/bott"]);
+    assert!(other.code == 2 && other.err.contains("new-hotkey miner/bott"), "{other:?}");
+    assert!(fs::read_to_string(&file).unwrap().contains("\"old\""), "nothing was written");
     let said = run(place, &["wallet", "set-default", "miner/bot"]);
     assert!(ok(&said).err.contains("ptn.toml"), "{said:?}");
     let text = fs::read_to_string(&file).unwrap();
@@ -362,8 +408,8 @@ fn the_default_wallet_is_kept_in_the_settings_file() {
         text,
         "# mine\ndata_dir = \"d\" # here\n[wallet]\nname = \"miner\" # was\nhotkey = \"bot\"\n"
     );
-    let made = ok(&run(place, &["wallet", "new-hotkey", "--json"])).json();
-    assert_eq!((&made["wallet"], &made["hotkey"]), (&"miner".into(), &"bot".into()));
+    let again = run(place, &["wallet", "new-hotkey"]);
+    assert!(again.code == 2 && again.err.contains("miner/hotkeys/bot exists"), "{again:?}");
     // What a command names itself comes first.
     let made = ok(&run(place, &["wallet", "new-hotkey", "a/b", "--json"])).json();
     assert_eq!((&made["wallet"], &made["hotkey"]), (&"a".into(), &"b".into()));
@@ -418,6 +464,11 @@ fn prove(terminal: &mut OnTerminal, words: &[String]) {
     }
 }
 
+/// A text that a terminal broke into lines.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn somebody_at_the_terminal_makes_a_coldkey() {
     let dir = tempfile::tempdir().unwrap();
@@ -443,6 +494,7 @@ fn somebody_at_the_terminal_makes_a_coldkey() {
     let said = terminal.end();
     assert_eq!(said.code, 0, "{said:?}");
     assert!(!said.err.contains("pässwörd"), "the password was shown: {}", said.err);
+    assert!(one_line(&said.err).contains("whose it is: coldkey of wallet miner."), "{said:?}");
     let key = Key::from_phrase(&words.join(" ")).unwrap();
     assert_eq!(said.out.trim(), key.address());
     let bytes = fs::read(wallets(dir.path()).join("miner/coldkey")).unwrap();
@@ -460,6 +512,10 @@ fn who_did_not_write_the_phrase_down_gets_no_key() {
     }
     let said = terminal.end();
     assert!(said.code == 1 && said.err.contains("nothing was written"), "{said:?}");
+    assert!(
+        one_line(&said.err).contains("whose it is: hotkey default of wallet miner."),
+        "{said:?}"
+    );
     assert!(!wallets(dir.path()).exists());
 }
 

@@ -17,6 +17,7 @@
 //! Keeping signals is left to [`crate::store`], the wire to [`crate::transport`].
 
 mod active;
+mod attempt;
 mod courier;
 mod engine;
 mod guarding;

@@ -111,6 +111,13 @@ pub trait ValidatorDirectory: Send + Sync + 'static {
     /// The current list; changes arrive on the same receiver. Until [`Snapshot::is_known`] nothing
     /// is delivered.
     fn watch(&self) -> watch::Receiver<Snapshot>;
+
+    /// Whether the list can be behind the truth for a while, as a copy of what others announce
+    /// always is. Then somebody else may answer at a validator's address, and a refusal that does
+    /// not say who gave it is not final before the schedule of attempts is.
+    fn may_be_stale(&self) -> bool {
+        true
+    }
 }
 
 /// A list given by hand: from a file, or in a test. The default is not known until it is replaced.
@@ -132,5 +139,10 @@ impl StaticDirectory {
 impl ValidatorDirectory for StaticDirectory {
     fn watch(&self) -> watch::Receiver<Snapshot> {
         self.0.subscribe()
+    }
+
+    /// What somebody wrote down is what is meant.
+    fn may_be_stale(&self) -> bool {
+        false
     }
 }

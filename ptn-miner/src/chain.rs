@@ -69,6 +69,7 @@ struct Gauges {
     age: Gauge<f64, AtomicU64>,
     registered: Gauge,
     failing: Gauge,
+    still: Gauge,
 }
 
 /// The chain as one miner sees it.
@@ -221,6 +222,7 @@ impl Chain {
             "spec_version": metagraph.map(|m| m.spec_version),
             "members": metagraph.map(|m| m.neurons.len()),
             "age_s": state.age().map(|age| age.as_secs()),
+            "stands_still": state.stands_still,
             "from_disk": state.from_disk,
             "registered": metagraph.map(|_| uid(&state, &self.hotkey).is_some()),
             "uid": uid(&state, &self.hotkey),
@@ -232,7 +234,16 @@ impl Chain {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let g = &self.gauges;
         registry.register("ptn_chain_block", "Block of the metagraph in use", g.block.clone());
-        registry.register("ptn_chain_metagraph_age_seconds", "Its age", g.age.clone());
+        registry.register(
+            "ptn_chain_metagraph_age_seconds",
+            "Seconds since a read gave a new block",
+            g.age.clone(),
+        );
+        registry.register(
+            "ptn_chain_stands_still",
+            "1 while reads give no new block",
+            g.still.clone(),
+        );
         registry.register(
             "ptn_chain_failing",
             "1 while the metagraph cannot be read and the last one is used",
@@ -252,6 +263,7 @@ impl Chain {
         self.gauges.block.set(i64::try_from(block).unwrap_or(i64::MAX));
         self.gauges.age.set(state.age().unwrap_or_default().as_secs_f64());
         self.gauges.failing.set(i64::from(state.error.is_some()));
+        self.gauges.still.set(i64::from(state.stands_still));
         self.gauges.registered.set(i64::from(uid(&state, &self.hotkey).is_some()));
     }
 }

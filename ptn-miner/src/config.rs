@@ -93,15 +93,17 @@ impl MinerConfig {
 }
 
 fn netuid(s: &Settings, network: Network) -> Result<u16, ConfigError> {
-    let netuid = chain::netuid(s)?;
-    let by_hand = s.get("validators.file").is_some() && !s.is_set("netuid");
+    if s.get("validators.file").is_some() && !s.is_set("netuid") {
+        return Ok(chain::ON_FINNEY);
+    }
+    let netuid = chain::netuid(s, network)?;
     match network {
-        Network::Test if !by_hand && ![116, 171].contains(&netuid) => {
+        Network::Test if !chain::ON_TEST.contains(&netuid) => {
             Err(s.bad("netuid", "allowed on the test network: 116, 171"))
         }
-        Network::Finney | Network::Archive if netuid != 8 => Err(
-            s.bad("netuid", "allowed on finney: 8 (116 and 171 are on --subtensor.network test)")
-        ),
+        Network::Finney | Network::Archive if netuid != chain::ON_FINNEY => {
+            Err(s.bad("netuid", "allowed on finney: 8"))
+        }
         _ => Ok(netuid),
     }
 }

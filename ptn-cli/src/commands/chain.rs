@@ -77,7 +77,12 @@ impl Owner {
             path.display(),
             key.address()
         );
-        Err(Failure::usage(text).hint("restore the public file: ptn-cli wallet regen-coldkeypub"))
+        Err(Failure::usage(text).hint(format!(
+            "if the key is the right one, replace the public file: ptn-cli wallet regen-coldkeypub \
+             {} --ss58 {} --overwrite",
+            self.place.wallet(),
+            key.address()
+        )))
     }
 }
 
@@ -95,8 +100,10 @@ fn address(state: Option<KeyState>, what: &str, make: &str) -> Result<String, Fa
     }
     state.address.ok_or_else(|| {
         let text = format!("the address of {what} is not known without its password");
-        Failure::new(ptn_core::ops::process::USAGE, "wallet_no_address", text)
-            .hint("write its public file: ptn-cli wallet regen-coldkeypub --ss58 ADDRESS")
+        Failure::new(ptn_core::ops::process::USAGE, "wallet_no_address", text).hint(
+            "write its public file: ptn-cli wallet regen-coldkeypub --ss58 ADDRESS (--overwrite \
+                 replaces one that is there)",
+        )
     })
 }
 
@@ -171,6 +178,10 @@ impl SendArgs {
                 }
                 Step::InBlock { failure: Some(failure), .. } if self.no_wait_for_finalization => {
                     return Err(ChainError::Failed(Box::new(failure)).into());
+                }
+                Step::Searching { reason } => {
+                    let until = progress.until();
+                    out.talk(format!("{reason}; looking for it in the blocks up to {until} ..."));
                 }
                 Step::Retracted => {
                     sent.place = None;

@@ -64,8 +64,8 @@ fn show(settings: &Settings, out: &mut Output) -> Outcome {
             .map(|(s, found)| {
                 json!({
                     "key": s.key,
-                    "value": found.map(|(value, _)| value),
-                    "origin": found.map(|(_, origin)| origin.to_string()),
+                    "value": found.as_ref().map(|(value, _)| value),
+                    "origin": found.as_ref().map(|(_, origin)| origin.to_string()),
                     "flag": format!("--{}", s.flag),
                     "env": s.env(),
                 })
@@ -82,11 +82,11 @@ fn show(settings: &Settings, out: &mut Output) -> Outcome {
                 let value = text::pad(derived(setting.help).unwrap_or("-"), 22) + "  default";
                 format!("{key}  {}", out.paint(Style::Dim, value))
             }
-            Some((value, Origin::Default)) => {
-                format!("{key}  {}", out.paint(Style::Dim, text::pad(value, 22) + "  default"))
+            Some((value, &Origin::Default)) => {
+                format!("{key}  {}", out.paint(Style::Dim, text::pad(&value, 22) + "  default"))
             }
             Some((value, origin)) => {
-                let value = out.paint(Style::Strong, text::pad(value, 22));
+                let value = out.paint(Style::Strong, text::pad(&value, 22));
                 format!("{key}  {value}  {origin}")
             }
         };

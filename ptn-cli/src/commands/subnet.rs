@@ -110,28 +110,45 @@ pub(crate) struct Outcome {
     hotkey: String,
     uid: Option<u16>,
     already: bool,
-    sent: Option<(Sent, Rao)>,
+    sent: Option<Sent>,
+    /// The coldkey's TAO afterwards.
+    left: Option<Rao>,
+    /// Why uid and TAO are not known although the call took effect.
+    unknown: Option<String>,
 }
 
 impl Outcome {
     /// It was there before.
     pub(crate) fn already(netuid: u16, hotkey: &str, uid: u16) -> Self {
-        Self { netuid, hotkey: hotkey.to_owned(), uid: Some(uid), already: true, sent: None }
+        let hotkey = hotkey.to_owned();
+        Self {
+            netuid,
+            hotkey,
+            uid: Some(uid),
+            already: true,
+            sent: None,
+            left: None,
+            unknown: None,
+        }
     }
 
-    /// A call was sent.
+    /// A call was sent. What came of it is looked up; when no node answers any more, it was sent all
+    /// the same.
     pub(crate) async fn after(
         chain: &Chain,
         netuid: u16,
         hotkey: &str,
         coldkey: &str,
         sent: Sent,
-    ) -> Result<Self, Failure> {
+    ) -> Self {
         let client = &chain.client;
-        let (uid, balance) =
-            tokio::try_join!(client.uid_of(netuid, hotkey), client.balance(coldkey))?;
+        let found = tokio::try_join!(client.uid_of(netuid, hotkey), client.balance(coldkey));
+        let (uid, left, unknown) = match found {
+            Ok((uid, balance)) => (uid, Some(balance.free), None),
+            Err(e) => (None, None, Some(e.to_string())),
+        };
         let hotkey = hotkey.to_owned();
-        Ok(Self { netuid, hotkey, uid, already: false, sent: Some((sent, balance.free)) })
+        Self { netuid, hotkey, uid, already: false, sent: Some(sent), left, unknown }
     }
 
     pub(crate) fn say(&self, out: &mut Output) -> crate::Outcome {
@@ -148,16 +165,32 @@ impl Outcome {
             }
             Some(uid) => {
                 let note = out.paint_talk(Style::Good, "registered");
-                let left = self.sent.as_ref().map(|(_, left)| text::tao(*left));
+                let left = self.left.map(text::tao);
                 out.talk(format!("{note}; balance {}", left.unwrap_or_default()));
                 out.line(format!("uid {uid} in subnet {netuid} is {hotkey}"))?;
             }
+            None if self.unknown.is_some() => out.talk(self.note().unwrap_or_default()),
             None => out.talk(
                 "sent; the last final block does not have it yet: see ptn-cli wallet overview \
                  in half a minute",
             ),
         }
         Ok(process::OK)
+    }
+
+    /// What is not known, and how to learn it.
+    fn note(&self) -> Option<String> {
+        let (why, sent) = (self.unknown.as_ref()?, self.sent.as_ref()?);
+        let reached = match &sent.place {
+            Some(place) if sent.is_final => format!("took effect in block {}", place.number),
+            Some(place) => format!("is in block {}", place.number),
+            None => "was taken by a node".to_owned(),
+        };
+        Some(format!(
+            "the call {} {reached}; uid and balance are not known, as no node answers any more: \
+             {why}; see them later: ptn-cli wallet overview",
+            sent.hash
+        ))
     }
 
     fn document(&self) -> Value {
@@ -167,13 +200,42 @@ impl Outcome {
         put("hotkey", self.hotkey.as_str().into());
         put("uid", self.uid.into());
         put("already", self.already.into());
-        if let Some((sent, left)) = &self.sent {
+        if let Some(sent) = &self.sent {
             put("extrinsic", sent.hash.as_str().into());
             put("block", sent.place.as_ref().map(|place| place.number).into());
             put("block_hash", sent.place.as_ref().map(|place| place.block.as_str()).into());
             put("final", sent.is_final.into());
-            put("balance_tao", left.to_string().into());
+            put("balance_tao", self.left.map(|left| left.to_string()).into());
+        }
+        if let Some(note) = self.note() {
+            map.insert("note".to_owned(), note.into());
         }
         Value::Object(map)
     }
+}
+
+/// Refuses while the same thing may be on its way already: the hotkey is in the newest block, which
+/// is not final yet, or a call of the coldkey waits for one. Whoever was interrupted looks like this.
+pub(crate) async fn ensure_not_under_way(
+    chain: &Chain,
+    netuid: u16,
+    hotkey: &str,
+    coldkey: &str,
+) -> Result<(), Failure> {
+    let state = chain.client.under_way(netuid, hotkey, coldkey).await?;
+    let what = match (state.uid, state.waiting) {
+        (Some(uid), _) => format!(
+            "hotkey {hotkey} is uid {uid} of subnet {netuid} since the newest block ({}), which is \
+             not final yet",
+            state.block
+        ),
+        (None, 0) => return Ok(()),
+        (None, n) => format!(
+            "{} of coldkey {coldkey} in the node's pool may be this registration",
+            text::count(usize::try_from(n).unwrap_or(usize::MAX), "call")
+        ),
+    };
+    let text = format!("{what}; nothing was signed");
+    Err(Failure::new(process::UNAVAILABLE, "call_under_way", text)
+        .hint("run it again in half a minute: a registration that took effect is then found"))
 }

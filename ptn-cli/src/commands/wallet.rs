@@ -245,6 +245,15 @@ impl Wallet {
         }
     }
 
+    /// What a note about one of its keys is named by.
+    fn whose(&self, which: Which) -> String {
+        let wallet = self.place.wallet();
+        match which {
+            Which::Coldkey => format!("coldkey of wallet {wallet}"),
+            Which::Hotkey => format!("hotkey {} of wallet {wallet}", self.place.hotkey_name()),
+        }
+    }
+
     /// Refuses to go on where a key would be replaced without being asked to. `key` is the one to
     /// be written, when it is known already: its own public file is not in its way.
     fn make_way(

@@ -10,6 +10,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod registering;
 mod weights;
 
 use std::path::Path;
@@ -243,7 +244,7 @@ async fn what_cannot_work_is_refused_before_a_question() {
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_of_the_chain_are_named_and_explained() {
     type Change = fn(&MockNode);
-    let cases: [(Change, &str, &str); 6] = [
+    let cases: [(Change, &str, &str); 5] = [
         (
             |node| node.change(8, |subnet| subnet.allowed = false),
             "SubtensorModule.SubNetRegistrationDisabled",
@@ -263,11 +264,6 @@ async fn errors_of_the_chain_are_named_and_explained() {
             |node| node.set_balance(&address(200), Rao(TAO / 2)),
             "SubtensorModule.NotEnoughBalanceToStake",
             "the price of the registration",
-        ),
-        (
-            |node| node.add(8, MockNeuron::new(&address(201), &address(200))),
-            "SubtensorModule.HotKeyAlreadyRegisteredInSubNet",
-            "registered in this subnet already",
         ),
         (
             |node| node.add(9, MockNeuron::new(&address(201), &address(77))),
@@ -410,6 +406,7 @@ async fn a_node_that_is_down_or_of_another_chain_is_named() {
         said.err.contains(&gone) && said.err.contains("--subtensor.chain_endpoint"),
         "{said:?}"
     );
+    assert!(!said.err.contains("ignals"), "nobody asked for signals: {said:?}");
     // The next node is asked.
     let both = format!("{gone},{}", world.node.url());
     assert_eq!(world.run(&["wallet", "balance", "--chain", &both]).code, 0);
@@ -488,6 +485,15 @@ async fn the_overview_has_every_column_and_fits_the_terminal() {
 
     let only = world.json(&["wallet", "overview", "--netuids", "116"]).1;
     assert_eq!(only["wallets"][0]["neurons"].as_array().unwrap().len(), 1);
+    // A subnet that does not exist is named, and hides nothing.
+    let args = ["wallet", "overview", "--netuids", "55,116"];
+    let (code, some) = world.json(&args);
+    assert_eq!((code, &some["missing_subnets"]), (0, &serde_json::json!([55])), "{some}");
+    assert_eq!(some["wallets"][0]["neurons"][0]["netuid"], 116, "{some}");
+    let said = world.run(&args);
+    assert!(said.code == 0 && said.err.contains("no subnet 55"), "{said:?}");
+    let none = world.run(&["wallet", "overview", "--netuids", "55,56"]);
+    assert!(none.code == 2 && none.err.contains("no subnet 55"), "{none:?}");
     // Other wallets: one whose hotkey is registered nowhere.
     place(world.dir.path(), "new").save_hotkey(&key(203), None, Replace::Never).unwrap();
     let all = world.json(&["wallet", "overview", "--all"]).1;
@@ -544,8 +550,10 @@ async fn the_metagraph_and_who_gets_signals() {
     let second = address(2);
     assert_eq!(roles(&["--delivery.mothership", &second]), (0, "copy required".to_owned()));
     // On a public network nobody may be called who is at home here.
-    let said =
-        world.run(&["subnet", "validators", "--network", "test", "--delivery.policy", "all"]);
+    let axon = ([127, 0, 0, 1], 8091).into();
+    world.node.add(116, MockNeuron::validator(&address(1), &address(101), axon, 65_535));
+    let on_test = ["--network", "test", "--netuid", "116", "--delivery.policy", "all"];
+    let said = world.run(&[&["subnet", "validators"], &on_test[..]].concat());
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.out.contains("address refused: a loopback address"), "{said:?}");
     assert!(said.err.contains("none of those who must acknowledge"), "{said:?}");

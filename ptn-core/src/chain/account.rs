@@ -146,6 +146,14 @@ pub(super) async fn balance(at: &At, who: AccountId32) -> Result<Balance, ChainE
     Ok(read.await?.unwrap_or_default())
 }
 
+/// The number of an account's next call at this block, where the runtime keeps one.
+pub(super) async fn number(at: &At, who: AccountId32) -> Result<Option<u64>, ChainError> {
+    let read = at.storage_struct(ACCOUNT, (who,), "seeing what became of a call", |account| {
+        Ok(account.find::<u32>("nonce")?.map(u64::from))
+    });
+    Ok(read.await?.flatten())
+}
+
 pub(super) async fn uid_of(
     at: &At,
     netuid: u16,

@@ -21,13 +21,14 @@ use super::error::ChainError;
 use super::link::{At, Limits, Link, Traffic};
 use super::metagraph::{self, Metagraph};
 use super::network::{Network, check_endpoint, hash_text, is_exposed, parse_hash, shown};
+use super::submit::next_nonce;
 use super::units::Rao;
 use super::weights;
 use crate::sign::ss58;
 use crate::store::{UnixMs, now_ms};
 
 /// Which nodes to ask, and how patiently.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ChainOptions {
     /// Addresses of nodes, the best first. Not empty.
@@ -51,6 +52,14 @@ pub struct ChainOptions {
     pub progress_timeout: Duration,
     /// How often blocks are then searched.
     pub search_interval: Duration,
+}
+
+/// Addresses as they may be shown: providers put keys into them.
+impl std::fmt::Debug for ChainOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let endpoints: Vec<String> = self.endpoints.iter().map(|url| shown(url)).collect();
+        f.debug_struct("ChainOptions").field("endpoints", &endpoints).finish_non_exhaustive()
+    }
 }
 
 impl ChainOptions {
@@ -112,6 +121,13 @@ impl ChainOptions {
         Ok(self)
     }
 
+    /// Whether this can be the first block of the chain, as far as it is known which one is meant.
+    pub(super) fn may_be(&self, genesis: &str) -> bool {
+        let Some(genesis) = parse_hash(genesis) else { return false };
+        self.expected_genesis.is_none_or(|expected| expected == genesis)
+            && self.refused_genesis != Some(genesis)
+    }
+
     /// With other limits for opening a connection and for one answer.
     #[must_use]
     pub const fn with_timeouts(mut self, connect: Duration, request: Duration) -> Self {
@@ -156,6 +172,18 @@ pub struct NodeInfo {
     pub block: u64,
     /// What this runtime lacks of what this program can use, and what for.
     pub missing: Vec<String>,
+}
+
+/// What is on its way and not final yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct UnderWay {
+    /// The newest block, which may still be undone.
+    pub block: u64,
+    /// The hotkey's number in the subnet at that block; absent when it has none.
+    pub uid: Option<u16>,
+    /// Calls of the coldkey that wait for a block.
+    pub waiting: u64,
 }
 
 impl ChainClient {
@@ -256,6 +284,31 @@ impl ChainClient {
     pub async fn uid_of(&self, netuid: u16, hotkey: &str) -> Result<Option<u16>, ChainError> {
         let hotkey = account::account(hotkey)?;
         self.read(async |at: At| account::uid_of(&at, netuid, hotkey).await).await
+    }
+
+    /// Whether a registration is on its way that is not final yet, at the newest block.
+    ///
+    /// # Errors
+    /// When one is no address, or no node answers usably.
+    pub async fn under_way(
+        &self,
+        netuid: u16,
+        hotkey: &str,
+        coldkey: &str,
+    ) -> Result<UnderWay, ChainError> {
+        let (hotkey, coldkey) = (account::account(hotkey)?, account::account(coldkey)?);
+        self.run(async |link: Arc<Link>| {
+            // The pool first: what is in it may be in the block by then, but not the reverse.
+            let next = next_nonce(&link, &coldkey).await?;
+            let at = link.at_best().await?;
+            let (uid, number) = tokio::try_join!(
+                account::uid_of(&at, netuid, hotkey),
+                account::number(&at, coldkey)
+            )?;
+            let waiting = next.saturating_sub(number.unwrap_or(next));
+            Ok(UnderWay { block: at.number, uid, waiting })
+        })
+        .await
     }
 
     /// The coldkey that owns a hotkey; absent when the chain does not know the hotkey.
@@ -419,7 +472,7 @@ impl ChainClient {
     }
 
     /// Drops the connection, if it is still this one, and turns to the next node.
-    async fn give_up(&self, link: Option<&Arc<Link>>, next: bool) {
+    pub(super) async fn give_up(&self, link: Option<&Arc<Link>>, next: bool) {
         let mut current = self.inner.current.lock().await;
         let is_current = match (&current.link, link) {
             (Some(open), Some(link)) => Arc::ptr_eq(open, link),

@@ -21,7 +21,7 @@ use super::metagraph::{Metagraph, Neuron};
 use super::network::shown;
 use crate::directory::{Snapshot, Validator, ValidatorDirectory, Wire};
 use crate::record::Progress;
-use crate::store::{StoreChange, StoreEvent, now_ms};
+use crate::store::{StoreChange, StoreEvent, UnixMs, now_ms};
 
 /// Alpha in smallest units.
 const PER_ALPHA: f64 = 1e9;
@@ -36,6 +36,8 @@ pub struct DirectoryOptions {
     pub refresh: Duration,
     /// Between two reads that hints asked for, and after a read that failed.
     pub pause: Duration,
+    /// How long reads may give no new block before the chain counts as standing still.
+    pub standstill: Duration,
     /// How long the first read may take before the copy on disk is used meanwhile.
     pub patience: Duration,
     /// The wire of validators that `wires` does not name.
@@ -52,12 +54,13 @@ pub struct DirectoryOptions {
 impl DirectoryOptions {
     /// For a subnet: read every five minutes, after hints at most every 12 s (one block), every
     /// validator on the default wire, nothing kept on disk; with a copy on disk the first read gets
-    /// 5 s.
+    /// 5 s; without a new block for 3 minutes (15 blocks) the chain stands still.
     pub fn new(netuid: u16) -> Self {
         Self {
             netuid,
             refresh: Duration::from_secs(300),
             pause: Duration::from_secs(12),
+            standstill: Duration::from_secs(180),
             patience: Duration::from_secs(5),
             wire: Wire::default(),
             wires: BTreeMap::new(),
@@ -77,13 +80,38 @@ pub struct DirectoryState {
     pub from_disk: bool,
     /// Why the last read failed; absent when it did not.
     pub error: Option<Arc<ChainError>>,
+    /// When a read first gave a block above all before, by our clock. A node that answers with the
+    /// same block again and again says nothing new.
+    pub moved_at: Option<UnixMs>,
+    /// Whether the last read gave no new block for so long that the chain, or the node's view of it,
+    /// stands still.
+    pub stands_still: bool,
+    /// The highest block that a read gave.
+    highest: u64,
 }
 
 impl DirectoryState {
-    /// How old the metagraph is, by our clock.
+    /// How long ago, by our clock, the chain last said something new.
     pub fn age(&self) -> Option<Duration> {
-        let read_at = self.metagraph.as_ref()?.read_at;
-        Some(Duration::from_millis(u64::try_from(now_ms().saturating_sub(read_at)).unwrap_or(0)))
+        let ms = now_ms().saturating_sub(self.moved_at?);
+        Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+    }
+
+    /// The state after another metagraph was read.
+    fn after(&self, metagraph: Metagraph, standstill: Duration) -> Self {
+        let same = self.metagraph.as_ref().is_some_and(|m| m.genesis == metagraph.genesis);
+        let moved = !same || metagraph.block > self.highest;
+        let highest = if moved { metagraph.block } else { self.highest };
+        let moved_at = if moved { metagraph.read_at } else { self.moved_at.unwrap_or_default() };
+        let still = metagraph.read_at.saturating_sub(moved_at);
+        Self {
+            stands_still: u128::try_from(still).is_ok_and(|ms| ms >= standstill.as_millis()),
+            metagraph: Some(Arc::new(metagraph)),
+            from_disk: false,
+            error: None,
+            moved_at: Some(moved_at),
+            highest,
+        }
     }
 }
 
@@ -158,9 +186,12 @@ impl ChainDirectory {
         match saved {
             Some(metagraph) => {
                 let state = DirectoryState {
+                    moved_at: Some(metagraph.read_at),
+                    highest: metagraph.block,
                     metagraph: Some(Arc::new(metagraph)),
                     from_disk: true,
                     error: Some(Arc::new(error)),
+                    stands_still: false,
                 };
                 let minutes = state.age().unwrap_or_default().as_secs() / 60;
                 if let (Some(metagraph), Some(error)) = (&state.metagraph, &state.error) {
@@ -185,10 +216,18 @@ impl ChainDirectory {
     /// When it cannot be read; the last list stays in use.
     pub async fn refresh(&self) -> Result<(), ChainError> {
         let metagraph = self.client.metagraph(self.options.netuid).await?;
-        let metagraph = Arc::new(metagraph);
-        let state = Some(Arc::clone(&metagraph));
+        let state = self.state.borrow().after(metagraph, self.options.standstill);
+        let Some(metagraph) = state.metagraph.clone() else { return Ok(()) };
+        if state.stands_still && !self.state.borrow().stands_still {
+            tracing::warn!(
+                block = metagraph.block,
+                minutes = state.age().unwrap_or_default().as_secs() / 60,
+                "the chain stands still: its last final block is still the same, so the list of \
+                 validators may be out of date"
+            );
+        }
         // Before the list: who sees that has the metagraph that it came from.
-        self.state.send_replace(DirectoryState { metagraph: state, ..DirectoryState::default() });
+        self.state.send_replace(state);
         let stranger = self.options.member.as_ref().is_some_and(|m| metagraph.neuron(m).is_none());
         if stranger && !self.list.borrow().is_known() {
             return Ok(());
@@ -310,10 +349,11 @@ impl ChainDirectory {
         let cache = self.options.cache.clone()?;
         let loaded = tokio::task::spawn_blocking(move || cache.load()).await.ok()?;
         let metagraph = loaded.map_err(|e| tracing::warn!(code = e.code(), "{e}")).ok()??;
-        let expected = self.client.options().expected_genesis;
-        let expected = expected.map(|hash| super::network::hash_text(&hash));
-        if expected.is_some_and(|expected| expected != metagraph.genesis) {
-            tracing::warn!(genesis = metagraph.genesis, "the saved metagraph is of another chain");
+        if !self.client.options().may_be(&metagraph.genesis) {
+            tracing::warn!(
+                genesis = metagraph.genesis,
+                "the saved metagraph is of another chain, and is not used"
+            );
             return None;
         }
         Some(metagraph)

@@ -178,12 +178,12 @@ pub enum ChainError {
     /// The call is in a block and failed; its fee is gone.
     #[error(transparent)]
     Failed(Box<DispatchFailure>),
-    /// The node dropped the call without including it.
-    #[error("the node dropped the call {hash}: {reason}; it is in no block that we know of")]
+    /// The call is in no block, and cannot come into one any more.
+    #[error("the call {hash} took no effect: {reason}")]
     Dropped {
         /// Hash of the extrinsic.
         hash: String,
-        /// In what way.
+        /// How that is known, and what its node said before.
         reason: String,
     },
     /// The call was handed over, and then nothing more was heard.
@@ -312,7 +312,7 @@ impl ChainError {
             | Self::Timeout { .. }
             | Self::Unreachable { .. } => {
                 "Check the network connection, or name another node with \
-                 --subtensor.chain_endpoint. Signals go on to the validators that were known last."
+                 --subtensor.chain_endpoint."
             }
             Self::BadAnswer { .. } | Self::NodeRefused { .. } | Self::Behind { .. } => {
                 "Name another node with --subtensor.chain_endpoint."

@@ -35,7 +35,7 @@ mod serve;
 mod state;
 mod types;
 
-pub use rpc::{Fault, FaultRule};
+pub use rpc::{Fault, FaultRule, Tale};
 pub use state::{MockNeuron, MockSubnet};
 
 use std::collections::BTreeMap;
@@ -216,20 +216,10 @@ impl MockBuilder {
             columns_shifted: 0,
         };
         let chain = Chain::new(state, self.genesis, self.first, self.lag);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await?;
-        let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            chain: Mutex::new(chain),
-            faults: Mutex::default(),
-            requests: Mutex::default(),
-            connections: Mutex::default(),
-        });
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let accept = serve::accept(listener, Arc::clone(&shared), stop.clone(), tasks.clone());
-        tasks.spawn(accept);
+        let node = MockNode::serving(Arc::new(Mutex::new(chain)), self.port).await?;
         if let Some(time) = self.block_time {
-            let (shared, stop) = (Arc::clone(&shared), stop.clone());
-            tasks.spawn(async move {
+            let (shared, stop) = (Arc::clone(&node.shared), node.stop.clone());
+            node.tasks.spawn(async move {
                 let mut clock = tokio::time::interval(time);
                 clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
@@ -240,13 +230,13 @@ impl MockBuilder {
                 }
             });
         }
-        Ok(MockNode { shared, address, stop, tasks })
+        Ok(node)
     }
 }
 
 #[derive(Debug)]
 struct Shared {
-    chain: Mutex<Chain>,
+    chain: Arc<Mutex<Chain>>,
     faults: Mutex<Vec<FaultRule>>,
     requests: Mutex<BTreeMap<String, u64>>,
     connections: Mutex<Vec<CancellationToken>>,
@@ -286,6 +276,30 @@ impl MockNode {
             first: 100,
             port: 0,
         }
+    }
+
+    async fn serving(chain: Arc<Mutex<Chain>>, port: u16) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            chain,
+            faults: Mutex::default(),
+            requests: Mutex::default(),
+            connections: Mutex::default(),
+        });
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let accept = serve::accept(listener, Arc::clone(&shared), stop.clone(), tasks.clone());
+        tasks.spawn(accept);
+        Ok(Self { shared, address, stop, tasks })
+    }
+
+    /// Another node of the same chain, on a port and with faults of its own. The blocks are made by
+    /// the first one.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn mirror(&self) -> std::io::Result<Self> {
+        Self::serving(Arc::clone(&self.shared.chain), 0).await
     }
 
     /// Where it listens: `ws://127.0.0.1:<port>`.

@@ -103,12 +103,25 @@ pub(super) fn check_endpoint(url: &str) -> Result<(), ChainError> {
     let Some(rest) = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://")) else {
         return Err(bad("it must begin with wss:// or ws://"));
     };
-    let host = rest.split('/').next().unwrap_or_default();
-    if host.is_empty() || host.starts_with(':') {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err(bad("a user and password in it would be sent to the node and shown in logs"));
+    }
+    // The colons of an IPv6 address are within its brackets.
+    let (host, port) = match authority.split_once(']') {
+        Some((host, "")) => (host, None),
+        Some((host, rest)) => (host, Some(rest.strip_prefix(':').unwrap_or_default())),
+        None => {
+            authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)))
+        }
+    };
+    if host.is_empty() || host == "[" {
         return Err(bad("a host is missing"));
     }
-    if host.contains('@') {
-        return Err(bad("a user and password in it would be sent to the node and shown in logs"));
+    let digits = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
+    let is_port = |port: &str| digits(port) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    if port.is_some_and(|port| !is_port(port)) {
+        return Err(bad("its port must be a number from 1 to 65535"));
     }
     if url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(bad("it has a blank in it"));
@@ -117,7 +130,7 @@ pub(super) fn check_endpoint(url: &str) -> Result<(), ChainError> {
 }
 
 /// An endpoint for people: without user, path and query, in which providers put keys.
-pub(super) fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), url),
@@ -189,6 +202,13 @@ mod tests {
             ["", "http://a", "127.0.0.1:9944", "ws://", "ws://:9944", "ws://u:p@host", "ws://a b"]
         {
             assert_eq!(check_endpoint(bad).unwrap_err().code(), "chain_bad_endpoint", "{bad}");
+        }
+        for port in ["99999", "65536", "0", "", "x", "1:2", "-1", "+1"] {
+            for host in ["127.0.0.1", "[::1]", "node.example"] {
+                let bad = format!("wss://{host}:{port}/v1");
+                let error = check_endpoint(&bad).unwrap_err().to_string();
+                assert!(error.contains("from 1 to 65535"), "{bad}: {error}");
+            }
         }
     }
 }

@@ -1,11 +1,9 @@
-//! Sending signed calls, and following them until they are final.
+//! Signing calls and handing them over; following them is left to [`super::progress`].
 //!
 //! A call is signed for the newest block's runtime and with the account's next free number, so the
-//! chain includes it at most once; it can be included for a limited number of blocks. When the
-//! node goes silent after it was handed over, the very same bytes are handed to the next node (the
-//! chain knows them by their hash) and the blocks are searched for it: a call is never signed a
-//! second time unless the node said that it did not take the first. That happens once, when the
-//! runtime was upgraded or another call of the account came first.
+//! chain includes it at most once; it can be included for a limited number of blocks. A call is
+//! never signed a second time unless the node said that it did not take the first. That happens
+//! once, when the runtime was upgraded or another call of the account came first.
 
 use std::sync::Arc;
 
@@ -15,8 +13,6 @@ use subxt::config::substrate::MultiSignature;
 use subxt::ext::codec::Encode;
 use subxt::ext::frame_decode::extrinsics::ExtrinsicEncodeError;
 use subxt::rpcs::Error as RpcError;
-use subxt::rpcs::client::RpcSubscription;
-use subxt::rpcs::methods::legacy::TransactionStatus;
 use subxt::utils::{AccountId32, H256};
 
 use super::account::account;
@@ -24,9 +20,8 @@ use super::call::Call;
 use super::client::ChainClient;
 use super::error::ChainError;
 use super::link::{At, Config, Link};
-use super::network::hash_text;
-use super::outcome::{Found, Place, find};
-use super::refusal::{DispatchFailure, PoolRefusal};
+use super::progress::Progress;
+use super::refusal::PoolRefusal;
 use super::shape::Columns;
 use super::units::Rao;
 use crate::sign::Signer;
@@ -49,56 +44,21 @@ pub struct DryRun {
     pub spec_version: u32,
 }
 
-/// A step of a call on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Step {
-    /// A node keeps it for the next blocks.
-    Ready,
-    /// It is in a block, which may still be undone.
-    InBlock {
-        /// Where.
-        place: Place,
-        /// Why it failed, if it did.
-        failure: Option<DispatchFailure>,
-    },
-    /// The block that held it was undone; it waits again.
-    Retracted,
-    /// It took effect for good.
-    Final {
-        /// Where.
-        place: Place,
-    },
-}
-
-/// A call on its way.
-#[derive(Debug)]
-pub struct Progress {
-    client: ChainClient,
-    sent: Sent,
-    source: Source,
-    done: bool,
-}
-
 /// A signed call.
 #[derive(Debug, Clone)]
-struct Sent {
-    bytes: Arc<[u8]>,
-    hash: H256,
+pub(super) struct Sent {
+    pub(super) bytes: Arc<[u8]>,
+    pub(super) hash: H256,
+    pub(super) who: AccountId32,
+    /// The account's number for it: a block that has used it up without the call never takes it.
+    pub(super) nonce: u64,
+    /// The block that it was signed on: it can be in later ones only.
+    pub(super) birth: u64,
     /// The last block that may include it.
-    until: u64,
-    /// The next block to search for it.
-    search_from: u64,
+    pub(super) until: u64,
+    /// The first block of the chain that it was signed for; no other chain is asked about it.
+    pub(super) genesis: H256,
     spec_version: u32,
-    nonce: u64,
-}
-
-#[derive(Debug)]
-enum Source {
-    /// The node tells.
-    Node(Arc<Link>, RpcSubscription<TransactionStatus<H256>>),
-    /// Blocks are searched; `true` once the call was handed over again.
-    Blocks { handed_over: bool, why: String },
 }
 
 impl ChainClient {
@@ -145,7 +105,7 @@ impl ChainClient {
             }
             let retried = first.is_some();
             match link.methods.author_submit_and_watch_extrinsic(&sent.bytes).await {
-                Ok(stream) => return Ok(self.progress(sent, Source::Node(link, stream))),
+                Ok(stream) => return Ok(Progress::told(self.clone(), sent, link, stream)),
                 Err(RpcError::User(e)) => {
                     let data = e.data.as_ref().map_or("", |d| d.get().trim_matches('"'));
                     let refusal = PoolRefusal::new(&call.name(), e.code, &e.message, data);
@@ -157,14 +117,10 @@ impl ChainClient {
                 }
                 Err(e) => {
                     let why = link.fault("the call", e).to_string();
-                    return Ok(self.progress(sent, Source::Blocks { handed_over: false, why }));
+                    return Ok(Progress::searched(self.clone(), sent, why));
                 }
             }
         }
-    }
-
-    fn progress(&self, sent: Sent, source: Source) -> Progress {
-        Progress { client: self.clone(), sent, source, done: false }
     }
 
     async fn signed(
@@ -210,10 +166,12 @@ impl ChainClient {
         Ok(Sent {
             hash: signed.hash(),
             bytes: signed.into_encoded().into(),
+            who,
             until: birth.number.saturating_add(lifetime.next_power_of_two()),
-            search_from: birth.number.saturating_add(1),
-            spec_version: at.runtime.spec_version,
             nonce,
+            birth: birth.number,
+            genesis: at.link.genesis,
+            spec_version: at.runtime.spec_version,
         })
     }
 
@@ -231,175 +189,8 @@ impl ChainClient {
     }
 }
 
-impl Progress {
-    /// Hash of the extrinsic, as explorers show it.
-    pub fn hash(&self) -> String {
-        hash_text(self.sent.hash.as_bytes())
-    }
-
-    /// The last block that may include it.
-    pub const fn until(&self) -> u64 {
-        self.sent.until
-    }
-
-    /// The next step; `None` after the last one ([`Step::Final`] or an error). Dropping the future
-    /// may lose a step on the way, never the end.
-    ///
-    /// # Errors
-    /// When it failed in a final block, was dropped or expired, or its fate stays unknown.
-    pub async fn next(&mut self) -> Option<Result<Step, ChainError>> {
-        if self.done {
-            return None;
-        }
-        let step = self.advance().await;
-        self.done = !matches!(&step, Ok(step) if !matches!(step, Step::Final { .. }));
-        Some(step)
-    }
-
-    /// Waits until the call took effect for good.
-    ///
-    /// # Errors
-    /// As [`Progress::next`].
-    pub async fn wait_final(mut self) -> Result<Place, ChainError> {
-        loop {
-            match self.next().await {
-                Some(Ok(Step::Final { place })) => return Ok(place),
-                Some(Ok(_)) => {}
-                Some(Err(e)) => return Err(e),
-                None => return Err(self.uncertain("the progress was read to its end before")),
-            }
-        }
-    }
-
-    fn uncertain(&self, reason: impl Into<String>) -> ChainError {
-        ChainError::Uncertain { hash: self.hash(), reason: reason.into(), until: self.sent.until }
-    }
-
-    async fn advance(&mut self) -> Result<Step, ChainError> {
-        let patience = self.client.options().progress_timeout;
-        loop {
-            let Source::Node(link, stream) = &mut self.source else {
-                return self.search().await;
-            };
-            let link = Arc::clone(link);
-            let why = match tokio::time::timeout(patience, stream.next()).await {
-                Ok(Some(Ok(status))) => match self.step(&link, status).await {
-                    Ok(Some(step)) => return Ok(step),
-                    Ok(None) => continue,
-                    Err(e) if e.is_fault_of_endpoint() => e.to_string(),
-                    Err(e) => return Err(e),
-                },
-                Ok(Some(Err(e))) => link.fault("the call's progress", e).to_string(),
-                Ok(None) => format!("{} said nothing more", link.endpoint),
-                Err(_) => format!("no progress within {} s", patience.as_secs_f32()),
-            };
-            tracing::warn!(hash = %self.hash(), "searching the blocks for the call: {why}");
-            self.source = Source::Blocks { handed_over: false, why };
-        }
-    }
-
-    /// What a report of the node means; nothing when it is not worth telling.
-    async fn step(
-        &self,
-        link: &Arc<Link>,
-        status: TransactionStatus<H256>,
-    ) -> Result<Option<Step>, ChainError> {
-        let dropped =
-            |reason: &str| ChainError::Dropped { hash: self.hash(), reason: reason.to_owned() };
-        match status {
-            TransactionStatus::Future | TransactionStatus::Broadcast(_) => Ok(None),
-            TransactionStatus::Ready => Ok(Some(Step::Ready)),
-            TransactionStatus::Retracted(_) => Ok(Some(Step::Retracted)),
-            TransactionStatus::InBlock(block) => {
-                let at = link.at(block).await?;
-                let (place, failure) = find(&at, self.sent.hash)
-                    .await?
-                    .ok_or_else(|| link.bad_answer("the call's block", "the call is not in it"))?;
-                Ok(Some(Step::InBlock { place, failure }))
-            }
-            TransactionStatus::Finalized(block) => {
-                let at = link.at(block).await?;
-                let found = find(&at, self.sent.hash)
-                    .await?
-                    .ok_or_else(|| link.bad_answer("the call's block", "the call is not in it"))?;
-                concluded(found).map(Some)
-            }
-            TransactionStatus::FinalityTimeout(_) => {
-                Err(link.bad_answer("the call's progress", "it does not watch it any longer"))
-            }
-            TransactionStatus::Usurped(_) => {
-                Err(dropped("another call of the same account took its place"))
-            }
-            TransactionStatus::Dropped => Err(dropped("it has too many calls waiting")),
-            TransactionStatus::Invalid => Err(dropped("it became invalid while it waited")),
-        }
-    }
-
-    /// Searches final blocks for the call, at any node, until it is found or cannot come any more.
-    async fn search(&mut self) -> Result<Step, ChainError> {
-        let mut unreachable_since: Option<tokio::time::Instant> = None;
-        loop {
-            let sent = self.sent.clone();
-            let hand_over = matches!(self.source, Source::Blocks { handed_over: false, .. });
-            let round = self
-                .client
-                .run(async |link: Arc<Link>| {
-                    if hand_over {
-                        match link.methods.author_submit_extrinsic(&sent.bytes).await {
-                            // Refused: it is known there, or was included already.
-                            Ok(_) | Err(RpcError::User(_)) => {}
-                            Err(e) => return Err(link.fault("the call", e)),
-                        }
-                    }
-                    let last = self.client.check(link.at_final().await?)?;
-                    for number in sent.search_from..=last.number.min(sent.until) {
-                        let block = link.methods.chain_get_block_hash(Some(number.into())).await;
-                        let block = block.map_err(|e| link.fault("a block", e))?;
-                        let block = block.ok_or_else(|| link.bad_answer("a block", "nothing"))?;
-                        let at = link.at(block).await?;
-                        if let Some(found) = find(&at, sent.hash).await? {
-                            return Ok((Some(found), number));
-                        }
-                    }
-                    Ok((None, last.number))
-                })
-                .await;
-            match round {
-                Ok((Some(found), _)) => return concluded(found),
-                Ok((None, last)) if last >= self.sent.until => {
-                    let reason =
-                        format!("no block up to {} has it, so it expired", self.sent.until);
-                    return Err(ChainError::Dropped { hash: self.hash(), reason });
-                }
-                Ok((None, last)) => {
-                    unreachable_since = None;
-                    self.sent.search_from = self.sent.search_from.max(last.saturating_add(1));
-                    if let Source::Blocks { handed_over, .. } = &mut self.source {
-                        *handed_over = true;
-                    }
-                }
-                Err(e) => {
-                    let since = *unreachable_since.get_or_insert_with(tokio::time::Instant::now);
-                    if since.elapsed() >= self.client.options().progress_timeout {
-                        let Source::Blocks { why, .. } = &self.source else { return Err(e) };
-                        return Err(self.uncertain(format!("{why}; then {e}")));
-                    }
-                }
-            }
-            tokio::time::sleep(self.client.options().search_interval).await;
-        }
-    }
-}
-
-fn concluded((place, failure): Found) -> Result<Step, ChainError> {
-    match failure {
-        Some(failure) => Err(ChainError::Failed(Box::new(failure))),
-        None => Ok(Step::Final { place }),
-    }
-}
-
 /// The account's next number, calls that wait in the node's pool included.
-async fn next_nonce(link: &Link, who: &AccountId32) -> Result<u64, ChainError> {
+pub(super) async fn next_nonce(link: &Link, who: &AccountId32) -> Result<u64, ChainError> {
     let nonce = link.methods.system_account_next_index(who).await;
     nonce.map_err(|e| link.fault("the account's next number", e))
 }

@@ -1,35 +1,31 @@
-//! One validator's courier: its lanes, its pace, its attempts.
+//! One validator's courier: its lanes and its pace. One attempt is left to [`super::attempt`].
 //!
 //! A task of its own per validator. Its queue is a row of segments: lanes (one queue per trade
 //! pair) and barriers. Only the first segment moves, so a barrier waits for everything before it
 //! and everything after waits for the barrier.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::active::{Active, Gone};
+use super::attempt::Attempt;
 use super::engine::Shared;
 use super::pacing::Pacer;
 use super::policy::OnUnknown;
-use super::verdict::{self, Judged, LONGEST_WAIT, Verdict};
-use crate::directory::Validator;
+use super::verdict::{Judged, LONGEST_WAIT, Verdict};
 use crate::record::{DeliveryState, Progress, ValidatorRecord};
 use crate::trade_pair::TradePairId;
-use crate::transport::{Certainty, TransportError, ValidatorReply};
 
 /// After so many attempts in a row that did not get through, one probe at a time is enough.
 const DOWN_AFTER: u32 = 3;
-/// How often a validator may ask for a wait before that counts as a refusal.
-const MOST_WAITS: u32 = 10;
 
 #[derive(Debug)]
 pub(super) enum Command {
@@ -56,13 +52,13 @@ enum Segment {
 }
 
 /// What became of a job's turn.
-struct Turn {
-    pair: Option<TradePairId>,
-    record: Result<ValidatorRecord, Gone>,
+pub(super) struct Turn {
+    pub(super) pair: Option<TradePairId>,
+    pub(super) record: Result<ValidatorRecord, Gone>,
     /// The verdict, when something was sent or tried.
-    judged: Option<Judged>,
+    pub(super) judged: Option<Judged>,
     /// When it is due again, if it is.
-    again_at: Option<Instant>,
+    pub(super) again_at: Option<Instant>,
 }
 
 /// Why a job is decided without sending.
@@ -359,207 +355,5 @@ async fn settle_unsent(
         record: written.map(|()| record),
         judged: None,
         again_at: None,
-    }
-}
-
-/// One attempt, from its announcement in the store to its recorded outcome.
-struct Attempt {
-    shared: Arc<Shared>,
-    validator: Validator,
-    active: Arc<Active>,
-    before: ValidatorRecord,
-    quick_used: bool,
-}
-
-impl Attempt {
-    async fn run(self) -> Turn {
-        let shared = &self.shared;
-        let lease = &self.active.lease;
-        let begin = Progress::Begin { hotkeys: vec![self.validator.hotkey.clone()] };
-        let pair = self.active.pair.clone();
-        let (result, took) = if self.active.repeats_are_safe(&shared.policy) {
-            // A repeat would be recognised, so the first byte does not wait for the disk.
-            let announced = async {
-                if let Err(e) = shared.store.record(lease, begin).await {
-                    tracing::warn!(uuid = %self.active.id(), code = e.code(), "attempt not announced: {e}");
-                }
-            };
-            let ((), sent) = tokio::join!(announced, self.send());
-            sent
-        } else {
-            if let Err(gone) = shared.persist(lease, begin).await {
-                let judged =
-                    Judged { verdict: Verdict::NotSent, code: "stopped", message: String::new() };
-                return Turn { pair, record: Err(gone), judged: Some(judged), again_at: None };
-            }
-            self.send().await
-        };
-        let mut judged = verdict::judge(&result);
-        if judged.code == "wrong_wire" {
-            let other = self.validator.wire.other().as_str();
-            let (wire, hotkey) = (self.validator.wire.as_str(), &self.validator.hotkey);
-            judged.message = format!(
-                "{} (it speaks {other}, and was addressed as {wire}: give --delivery.wire-for \
-                 {hotkey}={other}, or wire = \"{other}\" in the file of --validators)",
-                judged.message
-            );
-        }
-        let (record, wait) = self.record(&result, &judged, took);
-        // By the clock that cannot be set; the record tells the next run by the wall clock.
-        let again_at = wait.map(|wait| Instant::now() + wait);
-        self.log(&record, &judged);
-        self.note_health(&record, &judged, result.is_ok());
-        if let Some(guard) = &shared.guard
-            && record.required
-            && record.state == DeliveryState::Accepted
-        {
-            // Before anybody can learn of it and send the next order.
-            guard.acknowledged(&self.active.lease.stored.signal, &record);
-        }
-        let outcome = Progress::Outcome { validator: record.clone() };
-        let written = shared.persist(lease, outcome).await;
-        Turn { pair, record: written.map(|()| record), judged: Some(judged), again_at }
-    }
-
-    async fn send(&self) -> (Result<ValidatorReply, TransportError>, Duration) {
-        let start = Instant::now();
-        let deadline = start + self.shared.policy.timeout;
-        let order = self.active.order(&self.shared.policy.repo_version);
-        let sent = self.shared.transport.deliver(&self.validator, order, deadline);
-        // A bug of a transport costs this attempt, not the lane and everything queued on it.
-        let result = AssertUnwindSafe(sent).catch_unwind().await.unwrap_or_else(|_| {
-            let message = format!(
-                "validator {}: the transport panicked, which is a bug; the order may have arrived",
-                self.validator.hotkey
-            );
-            Err(TransportError { certainty: Certainty::MaybeSent, code: "panicked", message })
-        });
-        (result, start.elapsed())
-    }
-
-    /// The record after this attempt, and the wait before the next one: the one place that decides
-    /// whether to repeat.
-    fn record(
-        &self,
-        result: &Result<ValidatorReply, TransportError>,
-        judged: &Judged,
-        took: Duration,
-    ) -> (ValidatorRecord, Option<Duration>) {
-        let policy = &self.shared.policy;
-        let now = self.shared.now();
-        let mut r = self.before.clone();
-        r.attempts += 1;
-        r.address = self.validator.address().to_string();
-        r.at = now;
-        r.next_try_at = None;
-        r.code = judged.code.to_owned();
-        r.message = judged.message.clone();
-        if let Ok(reply) = result {
-            r.round_trip_us = u64::try_from(took.as_micros()).ok();
-            r.order_json.clone_from(&reply.order_json);
-        }
-        let lost_before = self.before.maybe_sent;
-        let allowed = policy.attempts(&r, self.shared.acked_before(&r.hotkey));
-        let tries_left = r.attempts.saturating_sub(r.waits) < allowed;
-        let mut again = None;
-        let mut retry_in = |r: &mut ValidatorRecord, wait: Duration| {
-            again = Some(wait);
-            r.state = DeliveryState::Submitted;
-            r.next_try_at = Some(now + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
-        };
-        let mut scheduled = policy.wait_after(r.attempts.saturating_sub(r.waits));
-        if let Some(asked) = result.as_ref().ok().and_then(|reply| reply.retry_after) {
-            scheduled = scheduled.max(asked.min(LONGEST_WAIT));
-        }
-        let failed = if lost_before { DeliveryState::Unknown } else { DeliveryState::Rejected };
-        match &judged.verdict {
-            Verdict::Accepted => r.state = DeliveryState::Accepted,
-            Verdict::AlreadyProcessed
-                if lost_before || self.active.resumed || self.before.attempts > 0 =>
-            {
-                r.state = DeliveryState::Accepted;
-            }
-            Verdict::AlreadyProcessed => {
-                r.state = DeliveryState::Rejected;
-                r.code = "uuid_conflict".to_owned();
-                r.message = format!(
-                    "{} (this was our first attempt: someone else used this order_uuid)",
-                    r.message
-                );
-            }
-            Verdict::FinalOrder if result.is_err() && !lost_before => {
-                r.state = DeliveryState::Denied;
-            }
-            // Whoever judges the order itself would have recognised an earlier copy of it. Another
-            // refusal says nothing about the attempt whose answer was lost.
-            Verdict::FinalOrder
-                if self.active.repeats_are_safe(policy)
-                    && result.as_ref().is_ok_and(|r| r.status == 200) =>
-            {
-                r.state = DeliveryState::Rejected;
-            }
-            Verdict::FinalOrder => r.state = failed,
-            Verdict::FinalHotkey => r.state = failed,
-            Verdict::Wait(wait) if allowed > 1 && r.waits < MOST_WAITS => {
-                r.waits += 1;
-                retry_in(&mut r, *wait);
-            }
-            Verdict::Transient | Verdict::NotSent if tries_left => retry_in(&mut r, scheduled),
-            Verdict::Wait(_) | Verdict::Transient | Verdict::NotSent => r.state = failed,
-            Verdict::MaybeSent => {
-                r.maybe_sent = true;
-                let may_repeat =
-                    self.active.repeats_are_safe(policy) || policy.on_unknown == OnUnknown::Resend;
-                if may_repeat && judged.code == "connection_lost" && !self.quick_used {
-                    retry_in(&mut r, Duration::ZERO);
-                } else if may_repeat && tries_left {
-                    retry_in(&mut r, scheduled);
-                } else {
-                    r.state = DeliveryState::Unknown;
-                }
-            }
-        }
-        if r.state == DeliveryState::Unknown {
-            r.message.push_str(
-                "; the order may have been processed: check the position before sending it under a new order_uuid",
-            );
-        }
-        (r, again)
-    }
-
-    fn log(&self, r: &ValidatorRecord, judged: &Judged) {
-        let (uuid, validator, attempt) = (self.active.id(), &r.hotkey, r.attempts);
-        match r.state {
-            DeliveryState::Accepted => tracing::info!(
-                %uuid, %validator, attempt, code = r.code, round_trip_us = r.round_trip_us,
-                "accepted"
-            ),
-            DeliveryState::Submitted => tracing::info!(
-                %uuid, %validator, attempt, code = r.code, next_try_at = r.next_try_at,
-                "will be tried again: {}", judged.message
-            ),
-            state => tracing::warn!(
-                %uuid, %validator, attempt, code = r.code, "{state}: {}", r.message
-            ),
-        }
-    }
-
-    fn note_health(&self, r: &ValidatorRecord, judged: &Judged, answered: bool) {
-        let now = self.shared.now();
-        if judged.verdict == Verdict::Accepted {
-            self.shared.note_ack(&r.hotkey);
-        }
-        self.shared.health(&r.hotkey, |h| {
-            h.address.clone_from(&r.address);
-            h.attempts += 1;
-            if !answered || matches!(judged.verdict, Verdict::NotSent | Verdict::MaybeSent) {
-                h.failures_in_row += 1;
-                h.last_error.clone_from(&judged.message);
-            } else {
-                h.failures_in_row = 0;
-                h.last_answer_at = Some(now);
-                h.round_trip_us = r.round_trip_us;
-            }
-        });
     }
 }

@@ -116,6 +116,8 @@ pub(super) struct Shared {
     pub(super) policy: DeliveryPolicy,
     pub(super) guard: Option<Guard>,
     directory: watch::Receiver<Snapshot>,
+    /// Whether the list can be behind the truth.
+    pub(super) may_be_stale: bool,
     clock: Clock,
     started_at: UnixMs,
     acked: Mutex<BTreeSet<String>>,
@@ -300,6 +302,7 @@ impl EngineBuilder {
             policy: self.policy.ok_or(EngineError::Missing("policy"))?,
             guard: self.guard,
             directory: directory.watch(),
+            may_be_stale: directory.may_be_stale(),
             started_at: clock(),
             clock,
             acked: Mutex::new(self.acked),

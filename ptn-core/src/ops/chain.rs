@@ -7,6 +7,13 @@ use crate::chain::{ChainOptions, Network};
 use crate::directory::Wire;
 use crate::sign::ss58;
 
+/// The setting with the addresses of nodes, in which providers put keys.
+pub(super) const ENDPOINT: &str = "subtensor.chain_endpoint";
+/// The network's subnet on finney.
+pub const ON_FINNEY: u16 = 8;
+/// The network's subnets on the test network.
+pub const ON_TEST: [u16; 2] = [116, 171];
+
 /// The network.
 ///
 /// # Errors
@@ -23,21 +30,30 @@ pub fn network(s: &Settings) -> Result<Network, ConfigError> {
 /// When the network is unknown, or an address is none.
 pub fn options(s: &Settings) -> Result<ChainOptions, ConfigError> {
     let of_network = ChainOptions::network(network(s)?);
-    let Some(endpoints) = s.get("subtensor.chain_endpoint") else { return Ok(of_network) };
+    let Some(endpoints) = s.get(ENDPOINT) else { return Ok(of_network) };
     let named = endpoints.split(',').filter(|endpoint| !endpoint.trim().is_empty());
-    let mut options = ChainOptions::endpoints(named)
-        .map_err(|e| s.bad("subtensor.chain_endpoint", e.to_string()))?;
+    let mut options = ChainOptions::endpoints(named).map_err(|e| s.bad(ENDPOINT, e.to_string()))?;
     options.expected_genesis = of_network.expected_genesis;
     options.refused_genesis = of_network.refused_genesis;
     Ok(options)
 }
 
-/// The subnet.
+/// The subnet. Those of the other network are refused: there the number is somebody else's subnet.
 ///
 /// # Errors
-/// When it is no number of one.
-pub fn netuid(s: &Settings) -> Result<u16, ConfigError> {
-    Ok(s.parse("netuid", "a subnet's number")?.unwrap_or(8))
+/// When it is no number of one, or the network's subnet on the other network.
+pub fn netuid(s: &Settings, network: Network) -> Result<u16, ConfigError> {
+    let netuid = s.parse("netuid", "a subnet's number")?.unwrap_or(ON_FINNEY);
+    let add = match network {
+        Network::Finney | Network::Archive if ON_TEST.contains(&netuid) => {
+            "on the test network: add --subtensor.network test"
+        }
+        Network::Test if netuid == ON_FINNEY => {
+            "on finney; on the test network it is 116 or 171: add --netuid 116"
+        }
+        _ => return Ok(netuid),
+    };
+    Err(s.bad("netuid", format!("that is the network's subnet {add}")))
 }
 
 /// The wire of validators from the chain: of most, and of single ones by hotkey.

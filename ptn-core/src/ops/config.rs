@@ -109,10 +109,17 @@ pub fn with_flags(mut command: Command, list: &[&'static [Setting]]) -> Command 
 }
 
 /// The resolved settings.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     values: BTreeMap<&'static str, (String, Origin)>,
     known: Vec<&'static Setting>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = self.values.iter().map(|(key, (value, _))| (key, shown(key, value)));
+        f.debug_map().entries(shown).finish()
+    }
 }
 
 impl Settings {
@@ -160,9 +167,12 @@ impl Settings {
         self.values.insert(key, (value.to_owned(), Origin::Flag(flag)));
     }
 
-    /// Every setting with its value and origin, for `config show`.
-    pub fn entries(&self) -> impl Iterator<Item = (&'static Setting, Option<&(String, Origin)>)> {
-        self.known.iter().map(|s| (*s, self.values.get(s.key)))
+    /// Every setting with its value as it may be shown and its origin, for `config show`.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static Setting, Option<(String, &Origin)>)> {
+        self.known.iter().map(|s| {
+            let found = self.values.get(s.key);
+            (*s, found.map(|(value, origin)| (shown(s.key, value), origin)))
+        })
     }
 
     /// The value as text.
@@ -183,7 +193,7 @@ impl Settings {
     /// An error about a setting's value.
     pub fn bad(&self, key: &'static str, why: impl Into<String>) -> ConfigError {
         let (value, origin) = match self.values.get(key) {
-            Some((value, origin)) => (value.clone(), origin.clone()),
+            Some((value, origin)) => (shown(key, value), origin.clone()),
             None => (String::new(), Origin::Default),
         };
         ConfigError::Value { key, value, origin, why: why.into() }
@@ -254,6 +264,22 @@ impl Settings {
         };
         Ok(rules)
     }
+}
+
+/// A value as it may be shown. Providers of nodes put keys into addresses: of those only scheme and
+/// host are shown.
+#[cfg(feature = "chain")]
+fn shown(key: &str, value: &str) -> String {
+    if key != super::chain::ENDPOINT {
+        return value.to_owned();
+    }
+    value.split(',').map(|url| crate::chain::shown(url.trim())).collect::<Vec<_>>().join(",")
+}
+
+/// A value as it may be shown.
+#[cfg(not(feature = "chain"))]
+fn shown(_key: &str, value: &str) -> String {
+    value.to_owned()
 }
 
 /// Reads a duration such as `30s`, `5m`, `250ms`, `2h`; a bare number is seconds.

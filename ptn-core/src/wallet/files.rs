@@ -10,6 +10,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::{Key, KeyfileError, Password, Place, WalletError, keyfile};
@@ -192,7 +193,10 @@ fn others(owner: u32, mode: u32, me: u32, plain: bool) -> Option<(String, &'stat
 
 fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), WalletError> {
     let failed = || WalletError::io("read", path);
-    let file = File::open(path).map_err(failed())?;
+    // A named pipe would keep whoever opens it waiting for a writer.
+    let without_waiting = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = OpenOptions::new().read(true).custom_flags(without_waiting).open(path);
+    let file = file.map_err(failed())?;
     let metadata = file.metadata().map_err(failed())?;
     if !metadata.is_file() {
         return Err(failed()(io::Error::other("it is not a file")));

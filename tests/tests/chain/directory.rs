@@ -137,6 +137,31 @@ async fn a_miner_starts_from_the_copy_on_disk_and_keeps_trying() {
 }
 
 #[tokio::test]
+async fn a_chain_that_stands_still_does_not_look_fresh() {
+    // Blocks come on request only, and are final at once.
+    let node = builder().block_time(None).finality_lag(0).start().await.unwrap();
+    let mut options = on_request();
+    options.standstill = Duration::from_millis(200);
+    let directory = ChainDirectory::new(client(&node), options);
+    directory.refresh().await.unwrap();
+    let state = || directory.state().borrow().clone();
+    let first = state();
+    assert!(!first.stands_still && first.error.is_none());
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    directory.refresh().await.unwrap();
+    let still = state();
+    assert_eq!(still.moved_at, first.moved_at, "the read is new, the block is not");
+    assert!(still.age().unwrap() >= Duration::from_millis(250));
+    assert!(still.stands_still && still.error.is_none(), "the node answers, and says nothing new");
+
+    node.advance(1);
+    directory.refresh().await.unwrap();
+    let moved = state();
+    assert!(!moved.stands_still && moved.moved_at > first.moved_at);
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn without_chain_and_copy_the_error_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = on_request();
@@ -175,9 +200,17 @@ async fn a_copy_that_is_damaged_or_of_another_chain_is_not_used() {
     chosen.expected_genesis = Some([7; 32]);
     let mut with_cache = on_request();
     with_cache.cache = Some(cache);
-    let directory = ChainDirectory::new(ChainClient::new(chosen), with_cache);
+    let directory = ChainDirectory::new(ChainClient::new(chosen), with_cache.clone());
     assert!(directory.open().await.is_err(), "the copy is of another chain");
     node.shutdown().await;
+    // Where the chain may be any but this one, too; where it may be any, it is used.
+    let mut chosen = options(&[dead_end()]);
+    let genesis = hex::decode(metagraph.genesis.trim_start_matches("0x")).unwrap();
+    chosen.refused_genesis = Some(genesis.try_into().unwrap());
+    let directory = ChainDirectory::new(ChainClient::new(chosen), with_cache.clone());
+    assert!(directory.open().await.is_err(), "the copy is of the chain that is not meant");
+    let anywhere = ChainClient::new(options(&[dead_end()]));
+    ChainDirectory::new(anywhere, with_cache).open().await.unwrap();
 }
 
 /// An engine whose validators come from the chain, with real sockets on both sides.

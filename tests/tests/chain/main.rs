@@ -17,6 +17,7 @@
 mod directory;
 mod double;
 mod failover;
+mod lost;
 mod reads;
 mod real;
 mod upgrades;

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use ptn_core::chain::mock::{MockNeuron, MockNode};
+use ptn_core::directory::Wire;
 use ptn_core::validator::{LoopbackValidator, ValidatorOptions};
 use ptn_tests::http::{receive_signal, submit_order};
 use ptn_tests::process::Home;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     MINER, NETUID, SERVE, coldkey, delivering, free_port, get, health, listening, nobody, node,
@@ -36,6 +38,81 @@ async fn a_validator_that_moves_between_two_attempts_is_followed() {
     chain.move_axon(NETUID, v.hotkey(), Some(v.address()));
     assert_eq!(home.wait_for("processed_signals", 1).await, ["moved"]);
     assert_eq!(processed(&v), ["moved"]);
+}
+
+/// Somebody who answers every request on a connection of its own with this status.
+async fn stranger(status: &'static str) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = vec![0; 65_536];
+                // The whole request of these tests fits into one packet on loopback.
+                if socket.read(&mut request).await.is_ok_and(|count| count > 0) {
+                    let body = "what is this?";
+                    let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
+                    let text = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+                    socket.write_all(text.as_bytes()).await.ok();
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_stranger_at_the_old_address_of_a_validator_decides_nothing() {
+    let seed = || ptn_core::sign::Hotkey::from_seed([9; 32]);
+    let speaking = async |wire: Option<Wire>, hotkey| {
+        let mut options = ValidatorOptions::default();
+        (options.wire, options.hotkey) = (wire, hotkey);
+        LoopbackValidator::start(options).await.unwrap()
+    };
+    let other_key = || ptn_core::sign::Hotkey::from_seed([10; 32]);
+    let dendrite = speaking(Some(Wire::Dendrite), other_key()).await;
+    let btauth = speaking(Some(Wire::Btauth), other_key()).await;
+    let cases = [
+        (stranger("400 Bad Request").await, "bad_request", "btauth"),
+        (stranger("404 Not Found").await, "bad_request", "btauth"),
+        (stranger("403 Forbidden").await, "blacklisted", "btauth"),
+        (stranger("401 Unauthorized").await, "not_verified", "btauth"),
+        (dendrite.address(), "wrong_wire", "btauth"),
+        (stranger("404 Not Found").await, "wrong_wire", "dendrite"),
+        (dendrite.address(), "not_verified", "dendrite"),
+        (btauth.address(), "wrong_receiver", "btauth"),
+    ];
+    for (old, code, wire) in cases {
+        let v = speaking(Wire::parse(wire), seed()).await;
+        let home = Home::new(&[]);
+        let chain = subnet(&[(v.hotkey(), old)], &[&home.hotkey]).start().await.unwrap();
+        let flags = [&SERVE[..], &RETRY, &["--delivery.wire", wire]].concat();
+        let mut miner = home.chain_miner(MINER, &chain.url(), &flags);
+        let (server, _) = listening(&mut miner).await;
+        assert_eq!(receive_signal(&server, &order("moved", "BTCUSDC")).await.0, 200);
+        miner.line(|l| l["code"] == code && l["uuid"] == "moved").await;
+        chain.move_axon(NETUID, v.hotkey(), Some(v.address()));
+        assert_eq!(home.wait_for("processed_signals", 1).await, ["moved"], "{code} {wire}");
+        assert_eq!(processed(&v), ["moved"]);
+        miner.kill().await;
+        v.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_stays_is_final_after_the_schedule() {
+    let home = Home::new(&[]);
+    let at = stranger("404 Not Found").await;
+    let v = validator().await;
+    let chain = subnet(&[(v.hotkey(), at)], &[&home.hotkey]).start().await.unwrap();
+    let flags = [SERVE[0], SERVE[1], "--delivery.waits", "50ms,50ms"];
+    let mut miner = home.chain_miner(MINER, &chain.url(), &flags);
+    let (server, _) = listening(&mut miner).await;
+    assert_eq!(receive_signal(&server, &order("stays", "BTCUSDC")).await.0, 200);
+    assert_eq!(home.wait_for("failed_signals", 1).await, ["stays"]);
+    let record = &failed(&home, "stays")["validators"][0];
+    assert_eq!((&record["state"], &record["code"]), (&json!("rejected"), &json!("bad_request")));
+    assert_eq!(record["attempts"], 3, "{record}");
 }
 
 #[tokio::test]

@@ -203,7 +203,12 @@ async fn mistakes_in_the_settings_of_the_chain_say_what_is_allowed() {
     let url = format!("ws://{}", nobody());
     for (flags, parts) in [
         (&["--subtensor.network", "mainnet"][..], &["--subtensor.network", "finney, test"][..]),
-        (&["--subtensor.network", "test"], &["netuid", "116, 171"]),
+        (&["--subtensor.network", "test"], &["netuid", "on finney", "add --netuid 116"]),
+        (&["--subtensor.network", "test", "--netuid", "9"], &["--netuid", "116, 171"]),
+        (
+            &["--subtensor.network", "finney", "--netuid", "171"],
+            &["--netuid", "add --subtensor.network test"],
+        ),
         (
             &["--subtensor.network", "finney", "--netuid", "9"],
             &["--netuid", "allowed on finney: 8"],

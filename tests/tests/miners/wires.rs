@@ -15,14 +15,16 @@ async fn speaking(wire: Wire) -> LoopbackValidator {
 }
 
 #[tokio::test]
-async fn the_other_wire_is_recognised_named_and_not_tried() {
+async fn the_other_wire_is_recognised_named_and_never_spoken() {
     for (speaks, flags) in
         [(Wire::Dendrite, &[][..]), (Wire::Btauth, &["--delivery.wire", "dendrite"])]
     {
         let v = speaking(speaks).await;
         let home = Home::new(&[]);
         let node = node(&v, &home.hotkey).await;
-        let mut miner = home.chain_miner(MINER, &node.url(), &[&SERVE, flags].concat());
+        // Somebody else might have answered, so it is tried as often as one that is not reached.
+        let waits = ["--delivery.waits", "20ms,20ms"];
+        let mut miner = home.chain_miner(MINER, &node.url(), &[&SERVE, &waits, flags].concat());
         let (server, _) = listening(&mut miner).await;
         let (_, answer) = submit_order(&server, &order("other", "BTCUSDC")).await;
         assert_eq!(answer["success"], json!(false), "{answer}");

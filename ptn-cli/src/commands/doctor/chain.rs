@@ -24,7 +24,8 @@ const AHEAD: i64 = 2_000;
 
 /// Everything about the chain that the settings name.
 pub(super) async fn look(settings: &Settings, miner: Option<&MinerConfig>, found: &mut Findings) {
-    let (options, netuid) = match (chain::options(settings), chain::netuid(settings)) {
+    let netuid = chain::network(settings).and_then(|network| chain::netuid(settings, network));
+    let (options, netuid) = match (chain::options(settings), netuid) {
         (Ok(options), Ok(netuid)) => (options, netuid),
         // The look at all settings has said so.
         _ => return,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::Outcome;
 use crate::commands::chain::{Chain, Owner, SendArgs};
-use crate::commands::subnet::{Outcome as Registered, ensure_payable};
+use crate::commands::subnet::{Outcome as Registered, ensure_not_under_way, ensure_payable};
 use crate::commands::wallet::settings;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -26,6 +26,9 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
         let client = &chain.client;
         if let Some(uid) = client.uid_of(ROOT, &hotkey).await? {
             return Registered::already(ROOT, &hotkey, uid).say(out);
+        }
+        if !args.dry_run {
+            ensure_not_under_way(&chain, ROOT, &hotkey, &coldkey).await?;
         }
         let call = Call::root_register(&hotkey)?;
         let (balance, plan) =
@@ -57,7 +60,11 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
             text::tao(plan.fee)
         ));
         args.agree(format!("Register it in the root on {}?", chain.network)).await?;
-        let sent = args.send(&chain, &owner, &coldkey, async || Ok(call), out).await?;
-        Registered::after(&chain, ROOT, &hotkey, &coldkey, sent).await?.say(out)
+        let prepare = async || {
+            ensure_not_under_way(&chain, ROOT, &hotkey, &coldkey).await?;
+            Ok(call)
+        };
+        let sent = args.send(&chain, &owner, &coldkey, prepare, out).await?;
+        Registered::after(&chain, ROOT, &hotkey, &coldkey, sent).await.say(out)
     })
 }

@@ -15,8 +15,8 @@ use crate::text::{self, score};
 
 pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let settings = crate::cli::resolve(&[CHAIN], matches)?;
-    let netuid = netuid(&settings)?;
     let chain = Chain::from_settings(&settings)?;
+    let netuid = netuid(&settings, chain.network)?;
     let metagraph = crate::block_on_value(chain.client.metagraph(netuid))??;
     if out.is_json() {
         let neurons = metagraph.neurons.iter().map(|n| neuron_json(&metagraph, n));

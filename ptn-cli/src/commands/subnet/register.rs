@@ -11,7 +11,7 @@ use ptn_core::ops::process;
 use ptn_core::ops::settings::{CHAIN, WALLET};
 use serde_json::{Value, json};
 
-use super::{Outcome as Registered, ensure_payable};
+use super::{Outcome as Registered, ensure_not_under_way, ensure_payable};
 use crate::Outcome;
 use crate::commands::chain::{Chain, Owner, SendArgs};
 use crate::commands::wallet::settings;
@@ -49,18 +49,21 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let args =
         RegisterArgs::from_arg_matches(matches).map_err(|e| Failure::usage(e.to_string()))?;
     let settings = settings(matches, &[CHAIN, WALLET])?;
-    let netuid = netuid(&settings)?;
+    let chain = Chain::from_settings(&settings)?;
+    let netuid = netuid(&settings, chain.network)?;
     if netuid == 0 {
         let text = "subnet 0 is the root, which has its own way to register";
         return Err(Failure::usage(text).hint("ptn-cli root register"));
     }
     let owner = Owner::from_settings(&settings)?;
     let (coldkey, hotkey) = (owner.coldkey()?, owner.hotkey()?);
-    let chain = Chain::from_settings(&settings)?;
     crate::block_on(async {
         let known = chain.client.uid_of(netuid, &hotkey).await?;
         if let Some(uid) = known {
             return Registered::already(netuid, &hotkey, uid).say(out);
+        }
+        if !args.send.dry_run {
+            ensure_not_under_way(&chain, netuid, &hotkey, &coldkey).await?;
         }
         let plan = Box::pin(plan(&chain, netuid, (hotkey, coldkey), args.max_cost)).await?;
         let refusal = plan.refusal(args.max_cost).err();
@@ -75,10 +78,13 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
         let question = format!("Register for {}?", text::tao(plan.terms.price));
         args.send.agree(question).await?;
         let Plan { coldkey, hotkey, limit, .. } = &plan;
-        // The price is looked at once more: the answer may have taken a while.
-        let prepare = async || Ok(chain.client.registration_call(netuid, hotkey, *limit).await?.0);
+        // Looked at once more, the price too: the answer may have taken a while.
+        let prepare = async || {
+            ensure_not_under_way(&chain, netuid, hotkey, coldkey).await?;
+            Ok(chain.client.registration_call(netuid, hotkey, *limit).await?.0)
+        };
         let sent = args.send.send(&chain, &owner, coldkey, prepare, out).await?;
-        Registered::after(&chain, netuid, hotkey, coldkey, sent).await?.say(out)
+        Registered::after(&chain, netuid, hotkey, coldkey, sent).await.say(out)
     })
 }
 

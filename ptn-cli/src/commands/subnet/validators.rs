@@ -50,8 +50,8 @@ struct Row<'a> {
 
 pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let settings = crate::cli::resolve(&[COMMON, CHAIN, POLICY], matches)?;
-    let netuid = netuid(&settings)?;
     let chain = Chain::from_settings(&settings)?;
+    let netuid = netuid(&settings, chain.network)?;
     let rules = settings.rules()?;
     let policy = ptn_miner::config::policy(&settings, &rules, chain.network)?;
     let mut options = DirectoryOptions::new(netuid);

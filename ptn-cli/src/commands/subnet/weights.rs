@@ -30,7 +30,8 @@ pub(super) struct WeightsArgs {
 pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let args = WeightsArgs::from_arg_matches(matches).map_err(|e| Failure::usage(e.to_string()))?;
     let settings = crate::cli::resolve(&[CHAIN], matches)?;
-    let netuid = netuid(&settings)?;
+    let chain = Chain::from_settings(&settings)?;
+    let netuid = netuid(&settings, chain.network)?;
     if netuid == 0 {
         return Err(no_weights());
     }
@@ -38,7 +39,6 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
         ss58::decode(hotkey)
             .map_err(|e| Failure::usage(format!("--hotkey {hotkey:?} is no address: {e}")))?;
     }
-    let chain = Chain::from_settings(&settings)?;
     let weights = crate::block_on_value(chain.client.weights(netuid))??;
     let rows = args.rows(&weights)?;
     if out.is_json() {

@@ -29,8 +29,13 @@ pub(super) fn unanswered(error: &std::io::Error) -> Failure {
 }
 
 /// Shows the phrase of a new key once, and asks for two of its words. Without a terminal nothing is
-/// shown.
-pub(super) fn show_once(key: &Key, check: bool, out: &mut Output) -> Result<(), Failure> {
+/// shown. `whose` is what the note is to be named by: `coldkey of wallet miner`.
+pub(super) fn show_once(
+    key: &Key,
+    whose: &str,
+    check: bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let Some(phrase) = key.phrase() else { return Ok(()) };
     let Some(terminal) = Terminal::open() else {
         out.talk(
@@ -40,9 +45,11 @@ pub(super) fn show_once(key: &Key, check: bool, out: &mut Output) -> Result<(), 
         return Ok(());
     };
     let words: Vec<&str> = phrase.split(' ').collect();
-    let head = "Write this recovery phrase down, on paper. Whoever has it has the key; without it a \
-                lost file is lost for good. It is shown once:";
-    out.talk(out.flow_talk(head, 0));
+    let head = format!(
+        "Write this recovery phrase down, on paper, and whose it is: {whose}. Whoever has it has the \
+         key; without it a lost file is lost for good. It is shown once:"
+    );
+    out.talk(out.flow_talk(&head, 0));
     out.talk("");
     for (row, part) in words.chunks(6).enumerate() {
         let numbered = part.iter().enumerate().map(|(i, word)| {

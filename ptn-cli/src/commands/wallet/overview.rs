@@ -4,7 +4,7 @@
 //! hotkeys of the same coldkeys.
 
 use clap::{Args, Command};
-use ptn_core::chain::{Alpha, Balance, Metagraph, Neuron, Score};
+use ptn_core::chain::{Alpha, Balance, ChainError, Metagraph, Neuron, Score};
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
 use ptn_core::wallet::{WalletState, list};
@@ -57,9 +57,16 @@ pub(super) async fn run(args: &OverviewArgs, settings: &Settings, out: &mut Outp
         Some(chosen) => chosen,
         None => chain.client.subnets_of(&hotkeys).await?.into_iter().collect(),
     };
-    let mut metagraphs = Vec::new();
+    let (mut metagraphs, mut missing) = (Vec::new(), Vec::new());
     for netuid in subnets {
-        metagraphs.push(chain.client.metagraph(netuid).await?);
+        match chain.client.metagraph(netuid).await {
+            Ok(metagraph) => metagraphs.push(metagraph),
+            Err(ChainError::NoSubnet { netuid }) => missing.push(netuid),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    if let (true, Some(netuid)) = (metagraphs.is_empty(), missing.first()) {
+        return Err(ChainError::NoSubnet { netuid: *netuid }.into());
     }
     let coldkeys: Vec<(&str, &str)> = wallets
         .iter()
@@ -73,9 +80,16 @@ pub(super) async fn run(args: &OverviewArgs, settings: &Settings, out: &mut Outp
         .flat_map(|metagraph| wallets.iter().flat_map(move |wallet| rows(wallet, metagraph, only)))
         .collect();
     if out.is_json() {
-        let document = document(&wallets, &rows, &coldkeys, &balances, &chain);
-        out.document(&document?)?;
+        let mut document = document(&wallets, &rows, &coldkeys, &balances, &chain)?;
+        if let Some(map) = document.as_object_mut() {
+            map.insert("missing_subnets".to_owned(), missing.into());
+        }
+        out.document(&document)?;
         return Ok(process::OK);
+    }
+    for netuid in &missing {
+        let head = out.paint_talk(Style::Warn, "note:");
+        out.talk(format!("{head} there is no subnet {netuid} on {}", chain.network));
     }
     for metagraph in &metagraphs {
         let own: Vec<&Row<'_>> =

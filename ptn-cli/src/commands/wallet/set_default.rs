@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ptn_core::ops::process;
-use ptn_core::wallet::{KeyState, list};
+use ptn_core::wallet::list;
 use serde_json::json;
 use toml_edit::{DocumentMut, Item, Table, value};
 
@@ -18,6 +18,7 @@ pub(super) fn run(wallet: &Wallet, config: Option<&String>, out: &mut Output) ->
             "ptn-cli wallet set-default NAME/HOTKEY; they are shown by: ptn-cli wallet list",
         ));
     }
+    ensure_there(wallet)?;
     let file = PathBuf::from(config.map_or("ptn.toml", String::as_str));
     let mut entries = vec![("name", wallet.place.wallet().to_owned())];
     if wallet.named.hotkey {
@@ -42,25 +43,34 @@ pub(super) fn run(wallet: &Wallet, config: Option<&String>, out: &mut Output) ->
         "{head} {}: ptn-miner and ptn-cli read it when they start in this folder or with --config",
         file.display()
     ));
-    if !is_there(wallet) {
-        let head = out.paint_talk(Style::Warn, "note:");
-        out.talk(format!(
-            "{head} there is no such wallet yet in {}",
-            wallet.place.folder().display()
-        ));
-    }
     Ok(process::OK)
 }
 
-fn is_there(wallet: &Wallet) -> bool {
-    let root = wallet.place.folder();
-    let root = root.parent().unwrap_or(Path::new("."));
-    let hotkey =
-        |keys: &[(String, KeyState)]| keys.iter().any(|(n, _)| n == wallet.place.hotkey_name());
-    let named = |w: &ptn_core::wallet::WalletState| {
-        w.name == wallet.place.wallet() && (w.coldkey.is_some() || hotkey(&w.hotkeys))
+/// Refuses names of keys that are not there: whatever reads the file would fail later.
+fn ensure_there(wallet: &Wallet) -> Result<(), Failure> {
+    let folder = wallet.place.folder();
+    let root = folder.parent().unwrap_or(Path::new("."));
+    let name = wallet.place.wallet();
+    let wallets = list(root)?;
+    let found = wallets.iter().find(|w| w.name == name);
+    let found = found.filter(|w| w.coldkey.is_some() || !w.hotkeys.is_empty());
+    let missing = |text: String, hint: String| {
+        Err(Failure::new(process::USAGE, "wallet_missing", text).hint(hint))
     };
-    list(root).is_ok_and(|wallets| wallets.iter().any(named))
+    let Some(found) = found else {
+        return missing(
+            format!("there is no wallet {name} in {}; nothing was written", root.display()),
+            format!("make it: ptn-cli wallet new-coldkey {name}; see: ptn-cli wallet list"),
+        );
+    };
+    let hotkey = wallet.place.hotkey_name();
+    if wallet.named.hotkey && !found.hotkeys.iter().any(|(known, _)| known == hotkey) {
+        return missing(
+            format!("wallet {name} has no hotkey {hotkey}; nothing was written"),
+            format!("make it: ptn-cli wallet new-hotkey {name}/{hotkey}; see: ptn-cli wallet list"),
+        );
+    }
+    Ok(())
 }
 
 /// Changes these lines of the file and no others.

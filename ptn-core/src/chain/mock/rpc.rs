@@ -1,5 +1,7 @@
 //! The JSON-RPC methods of the mock, and what it does wrong on request.
 
+use std::time::Duration;
+
 use serde_json::{Value as Json, json};
 use subxt::utils::H256;
 use tokio::sync::{broadcast, mpsc};
@@ -26,6 +28,8 @@ pub enum Fault {
     SpecVersion(u32),
     /// Claims that its last final block is this many blocks earlier.
     Behind(u64),
+    /// Does not take a call, and tells this of it to whoever watches it.
+    Tells(Tale),
     /// Answers this JSON-RPC error.
     Refuse {
         /// Its code.
@@ -60,6 +64,35 @@ impl Fault {
     }
 }
 
+/// What a node can tell of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tale {
+    /// Another call took its place.
+    Usurped,
+    /// There was no room for it.
+    Dropped,
+    /// It became invalid.
+    Invalid,
+    /// It was told to other nodes: over and over.
+    Broadcast,
+    /// It waits for an earlier call: over and over.
+    Future,
+}
+
+impl Tale {
+    fn stream(self) -> Stream {
+        let word = |word: &str| json!(word);
+        match self {
+            Self::Usurped => Stream::Once(json!({ "usurped": H256::zero() })),
+            Self::Dropped => Stream::Once(word("dropped")),
+            Self::Invalid => Stream::Once(word("invalid")),
+            Self::Broadcast => Stream::Again(json!({ "broadcast": ["a peer"] })),
+            Self::Future => Stream::Again(word("future")),
+        }
+    }
+}
+
 /// When a fault happens: by default always.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultRule {
@@ -89,6 +122,7 @@ pub(super) fn fault(rules: &mut Vec<FaultRule>, method: &str) -> Option<Fault> {
         let place = match rule.fault {
             Fault::SpecVersion(_) => method == "state_getRuntimeVersion",
             Fault::Behind(_) => method == "chain_getFinalizedHead",
+            Fault::Tells(_) => method == "author_submitAndWatchExtrinsic",
             _ => true,
         };
         place && rule.method.as_deref().is_none_or(|wanted| wanted == method)
@@ -118,6 +152,7 @@ pub(super) enum Stream {
     Best(broadcast::Receiver<Head>),
     Final(broadcast::Receiver<Head>),
     Once(Json),
+    Again(Json),
 }
 
 impl Stream {
@@ -134,6 +169,10 @@ impl Stream {
                     return serde_json::to_value(header).ok();
                 }
             },
+            Self::Again(value) => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                Some(value.clone())
+            }
             Self::Once(value) => match value.take() {
                 Json::Null => std::future::pending().await,
                 value => Some(value),
@@ -179,6 +218,7 @@ pub(super) fn answer(
             return Answer::Error(*code, message.clone(), data.clone());
         }
         Some(Fault::SpecVersion(number)) => return Answer::Result(version(*number)),
+        Some(Fault::Tells(tale)) => return Answer::Stream("author_extrinsicUpdate", tale.stream()),
         _ => {}
     }
     let behind = match fault {
