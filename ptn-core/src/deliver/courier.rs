@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::active::{Active, Gone};
 use super::engine::Shared;
+use super::guarding::tell_outcome;
 use super::pacing::Pacer;
 use super::policy::OnUnknown;
 use super::verdict::{self, Judged, LONGEST_WAIT, Verdict};
@@ -409,12 +410,9 @@ impl Attempt {
         let again_at = wait.map(|wait| Instant::now() + wait);
         self.log(&record, &judged);
         self.note_health(&record, &judged, result.is_ok());
-        if let Some(guard) = &shared.guard
-            && record.required
-            && record.state == DeliveryState::Accepted
-        {
+        if let Some(guard) = &shared.guard {
             // Before anybody can learn of it and send the next order.
-            guard.acknowledged(&self.active.lease.stored.signal, &record);
+            tell_outcome(guard, &self.active.lease.stored.signal, &record);
         }
         let outcome = Progress::Outcome { validator: record.clone() };
         let written = shared.persist(lease, outcome).await;
