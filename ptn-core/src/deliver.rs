@@ -25,8 +25,6 @@ mod pacing;
 pub mod policy;
 pub mod verdict;
 
-pub use engine::{
-    Clock, Engine, EngineBuilder, EngineError, Receipt, SubmitError, ValidatorHealth,
-};
-pub use guarding::{accept_guarded, follow_for_guard, inform_guard};
+pub use engine::{Clock, Engine, EngineBuilder, EngineError, Receipt, ValidatorHealth};
+pub use guarding::{SubmitError, accept_guarded, follow_for_guard, inform_guard};
 pub use policy::{DeliveryPolicy, OnUnknown, Pacing, Select, required_verdict};

@@ -17,12 +17,11 @@ use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Age, store_backoff};
 use super::courier::{Command, Courier};
-use super::guarding::{self, accept_guarded};
+use super::guarding::{SubmitError, accept_guarded};
 use super::policy::{DeliveryPolicy, required_verdict};
 use crate::directory::{Snapshot, Validator, ValidatorDirectory};
-use crate::error::ErrorClass;
-use crate::guard::{Guard, GuardVerdict, REFUSED};
-use crate::record::{DeliveryReport, DeliveryState, Progress, SignalState, ValidatorRecord};
+use crate::guard::{Guard, GuardVerdict};
+use crate::record::{DeliveryReport, Progress, SignalState, ValidatorRecord};
 use crate::signal::{OrderUuid, Signal};
 use crate::store::{
     Accepted, Filter, Lease, SignalStore, StoreChange, StoreError, StoreEvent, StoredSignal, UnixMs,
@@ -39,9 +38,6 @@ const MOST_ACTIVE: usize = 100_000;
 /// How many decisions about targets may be on their way to the store at once.
 const MOST_RECORDING: usize = 1024;
 
-/// How long delivery waits for the guard to read its history.
-const GUARD_PATIENCE: Duration = Duration::from_secs(10);
-
 /// How many finished signals tell what was sent lately: far more than a window has room for.
 const LOOK_BACK: usize = 100;
 
@@ -52,41 +48,6 @@ pub enum EngineError {
     /// A part is missing.
     #[error("the engine needs a {0}: call EngineBuilder::{0}")]
     Missing(&'static str),
-}
-
-/// Why a signal was not accepted. Nothing was stored, and nothing will be sent.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubmitError {
-    /// The store refused it or failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The risk guard: validators would refuse it.
-    #[error("{id} was refused by the risk guard: {}", verdict.words())]
-    Guard {
-        /// The signal.
-        id: OrderUuid,
-        /// What speaks against it, and what to do.
-        verdict: Box<GuardVerdict>,
-    },
-}
-
-impl SubmitError {
-    /// Stable machine-readable code.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Store(e) => e.code(),
-            Self::Guard { .. } => REFUSED,
-        }
-    }
-
-    /// What kind of problem it is.
-    pub fn class(&self) -> ErrorClass {
-        match self {
-            Self::Store(e) => e.class(),
-            Self::Guard { .. } => ErrorClass::Rejected,
-        }
-    }
 }
 
 /// How one validator is doing.
@@ -118,7 +79,7 @@ pub(super) struct Shared {
     directory: watch::Receiver<Snapshot>,
     /// Whether the list can be behind the truth.
     pub(super) may_be_stale: bool,
-    clock: Clock,
+    pub(super) clock: Clock,
     started_at: UnixMs,
     acked: Mutex<BTreeSet<String>>,
     health: Mutex<BTreeMap<String, ValidatorHealth>>,
@@ -160,35 +121,6 @@ impl Shared {
             }
         }
         sent.values_mut().for_each(|list| list.sort_by_key(|sent| sent.record.at));
-    }
-
-    /// Judges a signal that nobody judged when it was handed in: a file of others, or one that
-    /// another process accepted. One that somebody made deliverable again has records, and is not
-    /// judged.
-    fn deny_what_the_guard_refuses(
-        &self,
-        signal: &Signal,
-        now: UnixMs,
-        targets: &mut [ValidatorRecord],
-    ) {
-        let Some(guard) = &self.guard else { return };
-        if guard.was_judged(signal.id()) {
-            return;
-        }
-        let verdict = guard.judge(signal, now);
-        let blocked = verdict.blocks(guard.mode());
-        guard.note(signal, &verdict, blocked, now);
-        if blocked {
-            let words = verdict.words();
-            for target in targets {
-                target.state = DeliveryState::Denied;
-                REFUSED.clone_into(&mut target.code);
-                target.message = format!(
-                    "refused by the risk guard: {words}; ptn-cli signals retry {} sends it nevertheless",
-                    signal.id()
-                );
-            }
-        }
     }
 
     pub(super) fn now(&self) -> UnixMs {
@@ -524,7 +456,7 @@ impl Dispatcher {
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut listed = self.shared.directory.clone();
         self.shared.look_back().await;
-        inform_guard(Arc::clone(&self.shared), self.stop.clone()).await;
+        self.shared.inform_guard(self.stop.clone()).await;
         self.warm_couriers();
         loop {
             self.claim().await;
@@ -727,19 +659,6 @@ impl Dispatcher {
             }
             id
         }));
-    }
-}
-
-/// Lets the guard catch up, for a while: delivery does not wait for it for ever.
-async fn inform_guard(shared: Arc<Shared>, stop: CancellationToken) {
-    let Some(guard) = shared.guard.clone() else { return };
-    let (ready_tx, ready) = tokio::sync::oneshot::channel();
-    let (store, clock) = (Arc::clone(&shared.store), Arc::clone(&shared.clock));
-    tokio::spawn(guarding::follow(store, guard, clock, stop, ready_tx));
-    if tokio::time::timeout(GUARD_PATIENCE, ready).await.is_err() {
-        tracing::warn!(
-            "reading the history for the risk guard takes long; it judges less until that is done"
-        );
     }
 }
 

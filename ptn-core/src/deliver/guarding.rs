@@ -10,8 +10,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{Clock, SubmitError};
-use crate::guard::{Guard, GuardVerdict, UnderWay};
+use super::engine::{Clock, Shared};
+use crate::error::ErrorClass;
+use crate::guard::{Guard, GuardVerdict, REFUSED, UnderWay};
 use crate::record::{DeliveryState, Progress, SignalState, ValidatorRecord};
 use crate::signal::{OrderUuid, Signal};
 use crate::store::{
@@ -25,8 +26,89 @@ const FIRST_LOOK: usize = 256;
 const MOST_READ: usize = 200_000;
 /// How often the account is looked at, also when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long delivery waits for the guard to read its history.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Two processes' clocks may differ by this much, and answers come in no order.
 const OVERLAP_MS: UnixMs = 10 * 60 * 1000;
+
+/// Why a signal was not accepted. Nothing was stored, and nothing will be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The store refused it or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The risk guard: validators would refuse it.
+    #[error("{id} was refused by the risk guard: {}", verdict.words())]
+    Guard {
+        /// The signal.
+        id: OrderUuid,
+        /// What speaks against it, and what to do.
+        verdict: Box<GuardVerdict>,
+    },
+}
+
+impl SubmitError {
+    /// Stable machine-readable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Store(e) => e.code(),
+            Self::Guard { .. } => REFUSED,
+        }
+    }
+
+    /// What kind of problem it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Store(e) => e.class(),
+            Self::Guard { .. } => ErrorClass::Rejected,
+        }
+    }
+}
+
+impl Shared {
+    /// Judges a signal that nobody judged when it was handed in: a file of others, or one that
+    /// another process accepted. One that somebody made deliverable again has records, and is not
+    /// judged.
+    pub(super) fn deny_what_the_guard_refuses(
+        &self,
+        signal: &Signal,
+        now: UnixMs,
+        targets: &mut [ValidatorRecord],
+    ) {
+        let Some(guard) = &self.guard else { return };
+        if guard.was_judged(signal.id()) {
+            return;
+        }
+        let verdict = guard.judge(signal, now);
+        let blocked = verdict.blocks(guard.mode());
+        guard.note(signal, &verdict, blocked, now);
+        if blocked {
+            let words = verdict.words();
+            for target in targets {
+                target.state = DeliveryState::Denied;
+                REFUSED.clone_into(&mut target.code);
+                target.message = format!(
+                    "refused by the risk guard: {words}; ptn-cli signals retry {} sends it nevertheless",
+                    signal.id()
+                );
+            }
+        }
+    }
+
+    /// Lets the guard catch up, for a while: delivery does not wait for it for ever.
+    pub(super) async fn inform_guard(&self, stop: CancellationToken) {
+        let Some(guard) = self.guard.clone() else { return };
+        let (ready_tx, ready) = oneshot::channel();
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        tokio::spawn(follow(store, guard, clock, stop, ready_tx));
+        if tokio::time::timeout(PATIENCE, ready).await.is_err() {
+            tracing::warn!(
+                "reading the history for the risk guard takes long; it judges less until that is done"
+            );
+        }
+    }
+}
 
 /// Tells a guard everything that the store knows of earlier, once. What cannot be read is logged,
 /// and the guard then knows less.
@@ -73,16 +155,30 @@ pub async fn inform_guard(store: &dyn SignalStore, guard: &Guard) {
     }
     let taken = finished.iter().chain(&pending).filter_map(|stored| {
         first_word(stored)
-            .filter(|record| record.state == DeliveryState::Accepted)
+            .filter(|record| told_about(record))
             .filter(|record| known_until.is_none_or(|until| record.at >= until - OVERLAP_MS))
             .map(|record| (record, stored))
     });
     let mut taken: Vec<_> = taken.collect();
     taken.sort_by_key(|(record, stored)| (record.at, stored.seq));
     for (record, stored) in taken {
-        guard.acknowledged(&stored.signal, record);
+        tell_outcome(guard, &stored.signal, record);
     }
     guard.ready();
+}
+
+/// Whether a record changes what the guard knows.
+fn told_about(record: &ValidatorRecord) -> bool {
+    record.required && matches!(record.state, DeliveryState::Accepted | DeliveryState::Unknown)
+}
+
+/// Tells the guard what one who must acknowledge a signal did with it.
+pub(super) fn tell_outcome(guard: &Guard, signal: &Signal, record: &ValidatorRecord) {
+    match record.state {
+        DeliveryState::Accepted if record.required => guard.acknowledged(signal, record),
+        DeliveryState::Unknown if record.required => guard.doubtful(signal, record),
+        _ => {}
+    }
 }
 
 /// What the first of those who must acknowledge a signal decided: an acknowledgement before
@@ -212,18 +308,28 @@ async fn tell(store: &dyn SignalStore, guard: &Guard, event: StoreEvent) {
             guard.under_way(&id, &UnderWay::new(pair, execution_type, order_type));
         }
         StoreChange::Progress { progress: Progress::Outcome { validator } }
-            if validator.required && validator.state == DeliveryState::Accepted =>
+            if told_about(&validator) && !guard.knows(&id) =>
         {
-            match store.get(&id).await {
-                Ok(Some(stored)) => guard.acknowledged(&stored.signal, &validator),
-                Ok(None) => {}
-                Err(e) => tracing::warn!(
-                    uuid = %id, code = e.code(),
-                    "the risk guard missed an acknowledged order: {e}"
-                ),
+            if let Some(stored) = read(store, &id).await {
+                tell_outcome(guard, &stored.signal, &validator);
+            }
+        }
+        StoreChange::RetryRequested => {
+            if let Some(stored) = read(store, &id).await {
+                guard.under_way(&id, &(&stored.signal).into());
             }
         }
         StoreChange::Finished { .. } => guard.forget(&id),
         _ => {}
+    }
+}
+
+async fn read(store: &dyn SignalStore, id: &OrderUuid) -> Option<StoredSignal> {
+    match store.get(id).await {
+        Ok(stored) => stored,
+        Err(e) => {
+            tracing::warn!(uuid = %id, code = e.code(), "the risk guard missed an order: {e}");
+            None
+        }
     }
 }

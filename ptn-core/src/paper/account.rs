@@ -253,7 +253,7 @@ impl Account {
     pub fn check(&self, order: &Order, at: Context<'_>) -> Result<Outcome, Refusal> {
         let mut trial = match self {
             Self::Y2024(account) => Self::Y2024(account.open_part()),
-            Self::Y2026(account) => Self::Y2026(Box::new(account.open_part())),
+            Self::Y2026(account) => Self::Y2026(Box::new(account.part_for(order))),
         };
         trial.apply(order, at)
     }

@@ -13,6 +13,7 @@
 mod drawdown;
 mod fill;
 mod judge;
+mod snapshot;
 mod state;
 mod words;
 
@@ -189,6 +190,15 @@ impl OrderGuard for RiskGuard {
     fn acknowledged(&self, signal: &Signal, record: &ValidatorRecord) {
         let hotkey = Self::account_of(signal);
         self.state().acknowledged(&self.rules, &self.settings, &hotkey, signal, record);
+    }
+
+    fn doubtful(&self, signal: &Signal, record: &ValidatorRecord) {
+        let hotkey = Self::account_of(signal);
+        self.state().doubtful(&self.rules, &self.settings, &hotkey, signal, record);
+    }
+
+    fn knows(&self, id: &OrderUuid) -> bool {
+        self.state().was_booked(id)
     }
 
     fn under_way(&self, id: &OrderUuid, what: &UnderWay) {

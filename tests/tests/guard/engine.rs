@@ -340,6 +340,30 @@ async fn what_was_handed_in_before_the_history_was_read_is_judged_when_it_is_tak
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_signal_that_somebody_retries_is_under_way_again() {
+    let script =
+        [Answer::Refuse("No buying power remaining for ETHUSDC (capped by x)", Some(false))];
+    let bench = Bench::new(GuardMode::Warn, &script).ready().await;
+    assert_eq!(bench.finished("a", "ETHUSDC LONG").await.state, SignalState::Failed);
+    let short = bench.signal("b", "ETHUSDC SHORT");
+    let now = 1_800_000_000_000;
+    assert!(!bench.guard.check(&short, now).closes, "nothing is open, nothing is under way");
+    bench.engine.shutdown(Duration::from_secs(1)).await;
+    let next = Bench::with(
+        Arc::clone(&bench.store),
+        GuardMode::Refuse,
+        halting(Era::Y2026),
+        &[Answer::Silent],
+    );
+    let next = next.ready().await;
+    next.store.retry(&OrderUuid::parse("a").unwrap()).await.unwrap();
+    while !next.guard.check(&short, now).closes {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(next.guard.counts().blocked, 0, "what somebody retries is not judged");
+}
+
+#[tokio::test(start_paused = true)]
 async fn off_judges_nothing() {
     let bench = Bench::new(GuardMode::Off, &[]);
     let receipt = bench.engine.submit(&bench.signal("h", "ETHUSDC LONG")).await.unwrap();

@@ -222,3 +222,36 @@ fn account_size_decides_about_tiers() {
         [(Severity::Alert, "clamped")]
     );
 }
+
+#[test]
+fn an_order_whose_answer_was_lost_leaves_its_pair_unsure() {
+    let mut desk = Desk::with(Era::Y2026, |s| s.halted = ["BTCUSDC".into()].into_iter().collect());
+    let lost = desk.order("BTCUSDC LONG 0.5x");
+    let mut record = crate::accepted(NOON, "");
+    record.state = ptn_core::record::DeliveryState::Unknown;
+    desk.guard.doubtful(&lost, &record);
+    assert!(desk.judge("BTCUSDC SHORT 0.5x", NOON + MINUTE).closes);
+    assert!(!desk.judge("ETHUSDC SHORT 0.5x", NOON + MINUTE).closes);
+    desk.take("BTCUSDC FLAT", NOON + 2 * MINUTE);
+    assert!(desk.judge("BTCUSDC SHORT 0.5x", NOON + 3 * MINUTE).blocks(GuardMode::Refuse));
+    // The same word again, after a restart for example, brings no doubt back; a later attempt that
+    // was acknowledged counts.
+    desk.guard.doubtful(&lost, &record);
+    assert!(!desk.judge("BTCUSDC SHORT 0.5x", NOON + 3 * MINUTE).closes);
+    desk.took(&lost, NOON + 3 * MINUTE, "");
+    assert!(desk.judge("BTCUSDC SHORT 0.5x", NOON + 4 * MINUTE).closes);
+}
+
+#[test]
+fn an_order_that_is_filled_without_its_bracket_is_an_alert() {
+    let mut desk = Desk::new(Era::Y2026);
+    let order = desk.signal(
+        r#"{"trade_pair":"BTCUSDC","order_type":"LONG","leverage":0.5,"stop_loss":110000}"#,
+    );
+    let verdict = desk.guard.judge(&order, NOON);
+    assert_eq!((found(&verdict), lacking(&verdict)), (vec![], vec!["brackets"]));
+    desk.price("BTCUSDC", 100_000.0, NOON);
+    let verdict = desk.guard.judge(&order, NOON);
+    assert_eq!(found(&verdict), [(Severity::Alert, "filled_without_bracket")]);
+    assert!(verdict.concerns[0].action.contains("stop loss"), "{verdict:?}");
+}

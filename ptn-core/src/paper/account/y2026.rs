@@ -156,11 +156,19 @@ impl Account2026 {
         self.closed.clear();
     }
 
-    pub(super) fn open_part(&self) -> Self {
+    /// What judging an order needs: only FLAT_ALL looks at positions of other pairs.
+    pub(super) fn part_for(&self, order: &Order) -> Self {
+        let open = match &order.pair {
+            Some(pair) if order.execution != ExecutionType::FlatAll => {
+                let position = self.open.get(pair).cloned();
+                position.map(|position| (pair.clone(), position)).into_iter().collect()
+            }
+            _ => self.open.clone(),
+        };
         Self {
             hotkey: self.hotkey.clone(),
             settings: self.settings.clone(),
-            open: self.open.clone(),
+            open,
             closed: Vec::new(),
             resting: self.resting.clone(),
             last_fill_ms: self.last_fill_ms.clone(),

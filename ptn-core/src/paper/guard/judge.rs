@@ -152,6 +152,11 @@ impl Case<'_> {
         match tracked.book.check_account(self.hotkey, &order, at) {
             Ok(outcome) => self.taken(tracked, &outcome.answer),
             Err(refusal) if self.not_our_business(tracked, &order, &refusal) => {}
+            Err(refusal @ Refusal::FilledWithoutBracket { .. }) => {
+                // The network says that it failed, and fills it.
+                let action = action(&refusal, self.era());
+                self.add(Severity::Alert, refusal.code(), refusal.to_string(), action);
+            }
             Err(refusal) if by_itself(&refusal) => self.refused(&refusal),
             Err(refusal) => self.refused_by_account(tracked, &refusal),
         }

@@ -20,14 +20,12 @@ use crate::paper::order::{Order, Size};
 use crate::paper::refusal::Refusal;
 use crate::paper::rules::{Generation, PairRules, PaperRules};
 use crate::record::ValidatorRecord;
-use crate::rules::Era;
 use crate::signal::{OrderUuid, Signal};
 use crate::store::UnixMs;
 use crate::trade_pair::TradePairId;
 
 /// How many booked signals are remembered, to book none twice.
 const MOST_BOOKED: usize = 4096;
-const FORMAT: u32 = 1;
 
 /// One account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,23 +45,12 @@ pub(super) struct Tracked {
 pub(super) struct State {
     pub(super) accounts: BTreeMap<String, Tracked>,
     pub(super) prices: Market,
-    booked: VecDeque<String>,
-    booked_set: HashSet<String>,
-    last_ack_ms: Option<UnixMs>,
+    pub(super) booked: VecDeque<String>,
+    pub(super) booked_set: HashSet<String>,
+    pub(super) last_ack_ms: Option<UnixMs>,
     /// Signals that are not decided.
-    under_way: HashMap<u64, UnderWay>,
+    pub(super) under_way: HashMap<u64, UnderWay>,
     pub(super) loaded: bool,
-}
-
-/// What outlives a restart.
-#[derive(Serialize, Deserialize)]
-struct Snapshot {
-    format: u32,
-    rules: String,
-    accounts: BTreeMap<String, Tracked>,
-    prices: Market,
-    booked: VecDeque<String>,
-    last_ack_ms: Option<UnixMs>,
 }
 
 /// What is known about the price of an order.
@@ -100,6 +87,11 @@ impl Tracked {
     pub(super) fn side(&self, hotkey: &str, pair: &TradePairId) -> Option<OrderType> {
         let account = self.book.account(hotkey)?;
         account.open().into_iter().find(|p| p.pair == pair).map(|p| p.position_type)
+    }
+
+    fn open_pairs(&self, hotkey: &str) -> Vec<TradePairId> {
+        let open = self.book.account(hotkey).map(Account::open).unwrap_or_default();
+        open.into_iter().map(|position| position.pair.clone()).collect()
     }
 
     fn rests(&self, hotkey: &str, pair: &TradePairId) -> bool {
@@ -228,7 +220,7 @@ impl State {
         if self.was_booked(signal.id()) {
             return;
         }
-        self.remember(signal.id(), record.at);
+        self.remember(signal.id().to_string(), record.at);
         let told = fill::read(&record.order_json, record.at);
         let Ok(order) = Order::from_signal(signal) else { return };
         let at_ms = {
@@ -253,14 +245,40 @@ impl State {
         }
     }
 
-    fn remember(&mut self, id: &OrderUuid, at: UnixMs) {
+    /// Notes that an order may have been processed: what it would have changed may be so or not.
+    pub(super) fn doubtful(
+        &mut self,
+        rules: &RuleSets,
+        settings: &GuardSettings,
+        hotkey: &str,
+        signal: &Signal,
+        record: &ValidatorRecord,
+    ) {
+        self.ended(signal.id());
+        // No id begins like this, so that an acknowledgement of a later attempt is still booked.
+        let doubt = format!("?{}", signal.id());
+        if self.was_booked(signal.id()) || self.booked_set.contains(&doubt) {
+            return;
+        }
+        self.remember(doubt, record.at);
+        let tracked = self.tracked(hotkey, rules, settings);
+        match signal.queue() {
+            Some(pair) => drop(tracked.unsure.insert(pair)),
+            None => {
+                let open = tracked.open_pairs(hotkey);
+                tracked.unsure.extend(open);
+            }
+        }
+    }
+
+    fn remember(&mut self, id: String, at: UnixMs) {
         if self.booked.len() >= MOST_BOOKED
             && let Some(oldest) = self.booked.pop_front()
         {
             self.booked_set.remove(&oldest);
         }
-        self.booked.push_back(id.to_string());
-        self.booked_set.insert(id.to_string());
+        self.booked_set.insert(id.clone());
+        self.booked.push_back(id);
         self.last_ack_ms = self.last_ack_ms.max(Some(at));
     }
 
@@ -490,32 +508,5 @@ impl State {
         }
         found.sort_by(|a, b| a.points_left.total_cmp(&b.points_left));
         (found, unjudged)
-    }
-
-    pub(super) fn to_json(&self, era: Era) -> String {
-        let snapshot = Snapshot {
-            format: FORMAT,
-            rules: era.to_string(),
-            accounts: self.accounts.clone(),
-            prices: self.prices.clone(),
-            booked: self.booked.clone(),
-            last_ack_ms: self.last_ack_ms,
-        };
-        // Maps with text keys and finite numbers: this cannot fail, and an empty text is refused.
-        serde_json::to_string(&snapshot).unwrap_or_default()
-    }
-
-    pub(super) fn from_json(text: &str, era: Era) -> Result<Self, String> {
-        let saved: Snapshot = serde_json::from_str(text).map_err(|e| e.to_string())?;
-        if saved.format != FORMAT || saved.rules != era.as_str() {
-            return Err(format!(
-                "it has format {} and the rules of {}; wanted are format {FORMAT} and {era}",
-                saved.format, saved.rules
-            ));
-        }
-        let booked_set = saved.booked.iter().cloned().collect();
-        let (accounts, prices) = (saved.accounts, saved.prices);
-        let (booked, last_ack_ms) = (saved.booked, saved.last_ack_ms);
-        Ok(Self { accounts, prices, booked, booked_set, last_ack_ms, ..Self::default() })
     }
 }
