@@ -21,6 +21,7 @@ use ptn_core::rules::{Era, Rules};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
@@ -317,14 +318,22 @@ async fn what_nobody_can_read_is_counted_and_too_much_of_it_is_another_service()
 
 #[tokio::test]
 async fn a_product_that_the_exchange_refuses_is_left_out_and_the_others_go_on() {
-    let address = exchange(|_, stream| async move {
+    let drop_it = Arc::new(Notify::new());
+    let until = Arc::clone(&drop_it);
+    let address = exchange(move |n, stream| {
+        let end = Arc::clone(&until);
+        async move {
         let mut peer = Peer::accept(stream).await;
+        if n > 0 {
+            assert_eq!(peer.confirm().await, ["BTC-USD", "ETH-USD"]);
+            return peer.stay().await;
+        }
         assert_eq!(peer.subscribed().await, ["BTC-USD", "ETH-USD"]);
         peer.say(&json!({"type": "error", "message": "Failed to subscribe", "reason": "ETH-USD is not a valid product"})).await;
         assert_eq!(peer.confirm().await, ["BTC-USD"]);
         peer.say(&ticker(1, "1")).await;
-        peer.stay().await;
-    })
+        end.notified().await;
+    }})
     .await;
     let mut feed = start(settings(&address));
     assert_eq!(feed.next().await.price, 1.0);
@@ -336,6 +345,10 @@ async fn a_product_that_the_exchange_refuses_is_left_out_and_the_others_go_on() 
         problem.text,
         "the exchange refuses: Failed to subscribe: ETH-USD is not a valid product"
     );
+    // It may be traded again: the next connection asks for everything.
+    drop_it.notify_one();
+    let again = feed.until(|s| s.connections == 2 && s.state == FeedState::Live).await;
+    assert!(again.refused.is_empty(), "{again:?}");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use ptn_core::paper::prices::push::{PushError, PushLimits, read};
 use ptn_core::paper::prices::pushed::{TICKS_PER_PAIR, channel};
 use ptn_core::paper::prices::random_walk::{WalkError, WalkPair};
 use ptn_core::paper::prices::{
-    CsvPrices, FeedUrl, PriceSource, PriceSpec, Pushed, PushedError, RandomWalk, Tick,
+    CsvPrices, FeedUrl, MAX_MS, PriceSource, PriceSpec, Pushed, PushedError, RandomWalk, Tick,
 };
 use ptn_core::rules::{Era, Rules};
 use ptn_core::trade_pair::TradePairClass;
@@ -214,6 +214,8 @@ fn a_walk_of_closed_markets_only_skips_the_weekend_and_may_have_no_price_at_all(
     assert_eq!((first.at_ms - saturday) % 7, 0);
     assert_eq!(first.price, 1.1);
     assert_eq!(walk("SPX", 7).next_tick().unwrap(), None);
+    let last = RandomWalk::new(vec![walk_pair("A")], 1, MAX_MS, 1000).unwrap();
+    assert_eq!(all(last.until(i64::MAX)).unwrap().len(), 1, "no time comes after the last one");
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl MinerConfig {
         let netuid = netuid(s, network)?;
         let wallet = wallet::place(s)?;
         let policy = policy(s, &rules, network)?;
-        let mut guard = GuardConfig::from_settings(s, rules.era)?;
+        let mut guard = GuardConfig::from_settings(s, &rules)?;
         guard.settings.paced = policy.pacing.is_some();
         Ok(Self {
             data_dir: s.data_dir(),

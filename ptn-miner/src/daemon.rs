@@ -163,6 +163,7 @@ pub async fn run(
     let mut keeping = None;
     if let Some(on) = &guarding {
         engine = engine.guard(on.guard.clone());
+        tokio::spawn(on.clone().read_prices(down.clone()));
         keeping = Some(tokio::spawn(on.clone().keep(config.data_dir.clone(), down.clone())));
     }
     let engine = engine.start()?;
@@ -227,7 +228,8 @@ pub async fn run(
         };
         let mut server_config = server_config.clone();
         server_config.data_dir.clone_from(&config.data_dir);
-        let guard = guarding.map(|on| AppGuard { guard: on.guard, takes_prices: on.push });
+        let guard =
+            guarding.map(|on| AppGuard { takes_prices: on.takes_prices(), guard: on.guard });
         let rules = Arc::clone(&config.rules);
         let app = App::with_guard(server_config, shared_store, rules, guard)?;
         ptn_server::run_app(app, listener, stop.clone().cancelled_owned()).await

@@ -78,7 +78,7 @@ fn read(settings: &Settings) -> Result<Prepared, ConfigError> {
     let listen = settings.get("server.listen").unwrap_or(crate::config::DEFAULT_LISTEN);
     let address = parse_listen(listen).map_err(|why| settings.bad("server.listen", why))?;
     let (config, rules) = (ServerConfig::from_settings(settings)?, Arc::new(settings.rules()?));
-    let guarding = GuardConfig::from_settings(settings, rules.era)?.build(&config.data_dir)?;
+    let guarding = GuardConfig::from_settings(settings, &rules)?.build(&config.data_dir)?;
     Ok(Prepared { address, config, rules, guarding })
 }
 
@@ -87,7 +87,10 @@ async fn serve(prepared: Prepared) -> Result<(), Box<dyn std::error::Error>> {
     let stop = process::stop_token()?;
     let data_dir = config.data_dir.clone();
     let store = Arc::new(FsStore::open(&data_dir, FsOptions::new(Arc::clone(&rules)))?);
-    let guard = guarding.map(|on| AppGuard { guard: on.guard, takes_prices: on.push });
+    let guard = guarding.map(|on| {
+        tokio::spawn(on.clone().read_prices(stop.clone()));
+        AppGuard { takes_prices: on.takes_prices(), guard: on.guard }
+    });
     let app = App::with_guard(config, Arc::clone(&store) as _, rules, guard.clone())?;
     let listener = TcpListener::bind(address).await.map_err(|e| {
         format!("cannot listen on {address} (--listen): {e}; choose another port, or stop what uses this one")

@@ -247,7 +247,7 @@ fn size(text: &str) -> (&'static str, String) {
 fn check_command(args: &SendArgs, matches: &ArgMatches, out: &mut Output) -> Outcome {
     let prepare = || {
         let settings = crate::cli::resolve(&[COMMON, GUARD], matches)?;
-        let rules = settings.rules()?;
+        let rules = Arc::new(settings.rules()?);
         let given = given(args, &rules)?;
         Ok((settings, rules, given))
     };
@@ -305,7 +305,7 @@ fn refused(failure: Failure, out: &mut Output) -> Outcome {
 async fn guard_verdict(
     args: &SendArgs,
     settings: &Settings,
-    rules: &Rules,
+    rules: &Arc<Rules>,
     given: Given,
     signal: &Signal,
 ) -> Result<Option<Judged>, Failure> {

@@ -3,6 +3,8 @@
 //! Here the guard only reads: what it knows comes from the miner's file and from the store. What a
 //! server judges is asked there.
 
+use std::sync::Arc;
+
 use ptn_core::deliver::inform_guard;
 use ptn_core::guard::{Guard, GuardMode, GuardVerdict, Severity};
 use ptn_core::ops::config::Settings;
@@ -49,10 +51,10 @@ impl Judged {
 /// When a setting is wrong.
 pub(crate) async fn guard(
     settings: &Settings,
-    rules: &Rules,
+    rules: &Arc<Rules>,
     store: Option<&FsStore>,
 ) -> Result<Option<Guard>, Failure> {
-    let config = GuardConfig::from_settings(settings, rules.era)?;
+    let config = GuardConfig::from_settings(settings, rules)?;
     let Some(on) = config.build(&settings.data_dir())? else { return Ok(None) };
     match store {
         Some(store) => inform_guard(store, &on.guard).await,
@@ -68,7 +70,7 @@ pub(crate) async fn guard(
 /// When a setting is wrong.
 pub(crate) async fn beside_spool(
     settings: &Settings,
-    rules: &Rules,
+    rules: &Arc<Rules>,
     store: &FsStore,
     signal: &Signal,
 ) -> Result<Option<Judged>, Failure> {

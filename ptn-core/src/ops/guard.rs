@@ -17,7 +17,12 @@ use tokio_util::sync::CancellationToken;
 use super::config::{ConfigError, Settings, expand_home, read_text};
 use crate::guard::{Guard, GuardMode};
 use crate::paper::guard::{GuardSettings, RiskGuard};
-use crate::rules::Era;
+#[cfg(feature = "paper-live")]
+use crate::paper::prices::coinbase::{CoinbaseFeed, CoinbaseSettings};
+use crate::paper::prices::{FeedUrl, PriceSpec, PriceSpecError};
+#[cfg(feature = "paper-live")]
+use crate::paper::prices::{PriceDefaults, pushed};
+use crate::rules::{Era, Rules};
 use crate::trade_pair::TradePairId;
 
 /// How often the file is written when something changed.
@@ -26,6 +31,25 @@ const KEEP_EVERY: Duration = Duration::from_secs(30);
 const CLASSES: [&str; 7] =
     ["crypto", "forex", "equities", "indices", "commodities", "hl_all", "all_markets"];
 
+/// Where the guard's prices come from, beside validators' answers.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub enum Prices {
+    /// Nowhere.
+    #[default]
+    None,
+    /// Whoever pushes them over HTTP.
+    Push,
+    /// The ticker of Coinbase Exchange.
+    #[cfg(feature = "paper-live")]
+    Coinbase {
+        /// Another address than that of the exchange.
+        url: Option<FeedUrl>,
+        /// Whose prices are read.
+        pairs: Vec<TradePairId>,
+    },
+}
+
 /// What the settings say about the guard.
 #[derive(Debug, Clone)]
 pub struct GuardConfig {
@@ -33,12 +57,12 @@ pub struct GuardConfig {
     pub mode: GuardMode,
     /// About the account.
     pub settings: GuardSettings,
-    /// Whether prices may be pushed.
-    pub push: bool,
+    /// Where prices come from.
+    pub prices: Prices,
     /// Whether somebody asked for the guard.
     wanted: bool,
-    era: Era,
-    rules: Option<String>,
+    rules: Arc<Rules>,
+    rules_file: Option<String>,
     catalogue: Option<String>,
 }
 
@@ -49,8 +73,10 @@ pub struct Guarding {
     pub guard: Guard,
     /// Its knowledge.
     pub risk: Arc<RiskGuard>,
-    /// Whether prices may be pushed.
-    pub push: bool,
+    /// Where prices come from.
+    pub prices: Prices,
+    #[cfg(feature = "paper-live")]
+    rules: Arc<Rules>,
 }
 
 impl GuardConfig {
@@ -58,7 +84,8 @@ impl GuardConfig {
     ///
     /// # Errors
     /// The first one that is wrong.
-    pub fn from_settings(s: &Settings, era: Era) -> Result<Self, ConfigError> {
+    pub fn from_settings(s: &Settings, rules: &Arc<Rules>) -> Result<Self, ConfigError> {
+        let era = rules.era;
         let wanted = s.get("guard.mode").unwrap_or("warn");
         let mut mode = GuardMode::parse(wanted)
             .ok_or_else(|| s.bad("guard.mode", "allowed: off, warn, refuse"))?;
@@ -98,19 +125,14 @@ impl GuardConfig {
         };
         let halted = s.get("guard.halted").unwrap_or_default().split(',').map(str::trim);
         settings.halted = halted.filter(|id| !id.is_empty()).map(TradePairId::from).collect();
-        let push = match s.get("guard.prices") {
-            None | Some("none") => false,
-            Some("push") => true,
-            Some(_) => return Err(s.bad("guard.prices", "allowed: none, push")),
-        };
         let read = |key: &str| s.get(key).map(|p| read_text(&expand_home(p))).transpose();
         Ok(Self {
             mode,
             settings,
-            push,
+            prices: prices(s, rules)?,
             wanted: s.is_set("guard.mode"),
-            era,
-            rules: read("rules.file")?,
+            rules: Arc::clone(rules),
+            rules_file: read("rules.file")?,
             catalogue: read("rules.trade_pairs")?,
         })
     }
@@ -124,8 +146,9 @@ impl GuardConfig {
         if self.mode == GuardMode::Off {
             return Ok(None);
         }
-        let (rules, catalogue) = (self.rules.as_deref(), self.catalogue.as_deref());
-        let risk = match RiskGuard::from_files(self.era, rules, catalogue, self.settings.clone()) {
+        let (text, catalogue) = (self.rules_file.as_deref(), self.catalogue.as_deref());
+        let (era, settings) = (self.rules.era, self.settings.clone());
+        let risk = match RiskGuard::from_files(era, text, catalogue, settings) {
             Ok(risk) => risk,
             Err(e) if !self.wanted => {
                 tracing::warn!("no risk guard: {e}");
@@ -136,8 +159,50 @@ impl GuardConfig {
         restore(&risk, &file(data_dir));
         let risk = Arc::new(risk);
         let guard = Guard::new(self.mode, Arc::clone(&risk) as _);
-        Ok(Some(Guarding { guard, risk, push: self.push }))
+        Ok(Some(Guarding {
+            guard,
+            risk,
+            prices: self.prices.clone(),
+            #[cfg(feature = "paper-live")]
+            rules: Arc::clone(&self.rules),
+        }))
     }
+}
+
+fn prices(s: &Settings, rules: &Rules) -> Result<Prices, ConfigError> {
+    let text = s.get("guard.prices").unwrap_or("none");
+    if text == "none" {
+        return Ok(Prices::None);
+    }
+    let spec: PriceSpec =
+        text.parse().map_err(|e: PriceSpecError| s.bad("guard.prices", e.to_string()))?;
+    match spec {
+        PriceSpec::Push => Ok(Prices::Push),
+        PriceSpec::Coinbase { url } => coinbase(s, rules, url),
+        _ => {
+            let why = "not live prices; allowed: none, push, coinbase, coinbase:wss://HOST";
+            Err(s.bad("guard.prices", why))
+        }
+    }
+}
+
+#[cfg(feature = "paper-live")]
+fn coinbase(s: &Settings, rules: &Rules, url: Option<FeedUrl>) -> Result<Prices, ConfigError> {
+    let named = s.get("guard.pairs").unwrap_or_default().split(',').map(str::trim);
+    let mut pairs: Vec<TradePairId> =
+        named.filter(|id| !id.is_empty()).map(TradePairId::from).collect();
+    if pairs.is_empty() {
+        pairs = PriceDefaults::load()?.walk_pairs(rules.era).to_vec();
+    }
+    let known = pairs.iter().filter_map(|pair| rules.catalogue.get(pair.as_str()));
+    CoinbaseSettings::for_pairs(known).map_err(|e| s.bad("guard.pairs", e.to_string()))?;
+    Ok(Prices::Coinbase { url, pairs })
+}
+
+#[cfg(not(feature = "paper-live"))]
+fn coinbase(s: &Settings, _: &Rules, _: Option<FeedUrl>) -> Result<Prices, ConfigError> {
+    let why = "this program was built without live prices (feature live-prices); push them instead";
+    Err(s.bad("guard.prices", why))
 }
 
 /// The guard's file.
@@ -163,6 +228,40 @@ fn restore(risk: &RiskGuard, path: &Path) {
 }
 
 impl Guarding {
+    /// Whether `POST /api/prices` takes prices for it.
+    pub fn takes_prices(&self) -> bool {
+        self.prices == Prices::Push
+    }
+
+    /// Reads live prices, where they were asked for, until `stop`.
+    #[cfg(feature = "paper-live")]
+    pub async fn read_prices(self, stop: CancellationToken) {
+        let Prices::Coinbase { url, pairs } = &self.prices else { return };
+        let known = pairs.iter().filter_map(|pair| self.rules.catalogue.get(pair.as_str()));
+        let mut settings = match CoinbaseSettings::for_pairs(known) {
+            Ok(settings) => settings,
+            Err(e) => return tracing::warn!("no live prices for the risk guard: {e}"),
+        };
+        if let Some(url) = url {
+            settings = settings.with_url(url.clone());
+        }
+        let (sender, mut prices) = pushed::channel(pushed::DEFAULT_PAIRS);
+        let read = async {
+            while let Some(tick) = prices.next().await {
+                self.guard.price(&tick.into());
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = CoinbaseFeed::new(settings, sender).run() => {}
+            () = read => {}
+        }
+    }
+
+    /// Reads live prices, where they were asked for: this build has none.
+    #[cfg(not(feature = "paper-live"))]
+    pub async fn read_prices(self, _: CancellationToken) {}
+
     /// Keeps the file up to date until `stop`, and once more then.
     pub async fn keep(self, data_dir: PathBuf, stop: CancellationToken) {
         let mut every = tokio::time::interval(KEEP_EVERY);

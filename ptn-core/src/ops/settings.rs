@@ -286,9 +286,17 @@ pub const GUARD: &[Setting] = &[
         "guard.prices",
         "guard.prices",
         &[],
-        "none|push",
+        "none|push|coinbase",
         Some("none"),
-        "Where the guard gets prices: push takes them at POST /api/prices. Fill prices in validators' answers are always used",
+        "Where the guard gets prices: push takes them at POST /api/prices, coinbase (or coinbase:wss://HOST) reads a ticker where the program was built with live-prices. Fill prices in validators' answers are always used",
+    ),
+    setting(
+        "guard.pairs",
+        "guard.pairs",
+        &[],
+        "PAIR,..",
+        None,
+        "Pairs whose prices are read from coinbase (default: a few usual ones)",
     ),
 ];
 

@@ -9,6 +9,27 @@
 //! Where prices come from is left to others ([`OrderGuard::price`]); without any, positions are
 //! kept at their value when they were opened, which is enough for caps, and gains are not reckoned.
 //! Telling it what happened is left to [`crate::deliver`].
+//!
+//! ```
+//! use std::sync::Arc;
+//! use ptn_core::guard::{Guard, GuardMode};
+//! use ptn_core::order::OrderType;
+//! use ptn_core::paper::guard::{GuardSettings, RiskGuard};
+//! use ptn_core::rules::{Era, Rules};
+//! use ptn_core::signal::Signal;
+//!
+//! let mut settings = GuardSettings::default();
+//! settings.halted.insert("ETHUSDC".into());
+//! let guard = Guard::new(GuardMode::Refuse, Arc::new(RiskGuard::new(Era::Y2026, settings)?));
+//! guard.ready(); // an engine does this, once it has told what the store knows
+//!
+//! let rules = Rules::load(Era::Y2026)?;
+//! let order = Signal::market("ETHUSDC", OrderType::Long).leverage("0.1".parse()?).build(&rules)?;
+//! let verdict = guard.check(&order, 1_780_000_000_000);
+//! assert!(verdict.blocks(guard.mode()));
+//! assert_eq!(verdict.concerns[0].code, "pair_halted");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod drawdown;
 mod fill;
@@ -34,6 +55,7 @@ use self::drawdown::Limits;
 use self::state::State;
 use super::account::{AccountSettings, Caps};
 use super::market::Quote;
+use super::prices::Tick;
 use super::rules::{Generation, PaperRules};
 
 /// A price older than this says nothing about now: as long as a validator of 2024 waits for one.
@@ -233,6 +255,13 @@ impl OrderGuard for RiskGuard {
         let (drawdown, unjudged) = state.all_distances(&self.rules, &self.settings, now);
         let alert = near(&drawdown, self.settings.alert_points);
         Standing { drawdown, unjudged, alert }
+    }
+}
+
+impl From<Tick> for PricePoint {
+    fn from(tick: Tick) -> Self {
+        let Tick { at_ms, pair, price, bid, ask } = tick;
+        Self { pair, at_ms, price, bid, ask }
     }
 }
 

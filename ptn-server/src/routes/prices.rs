@@ -8,7 +8,6 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use ptn_core::guard::PricePoint;
 use ptn_core::paper::prices::push::{PushLimits, read};
 use serde::Serialize;
 
@@ -49,15 +48,6 @@ async fn prices(app: &App, request: Request) -> Result<Response, ApiError> {
         ApiError::new(status, e.code(), format!("Invalid request: {e}"))
     })?;
     let all = ticks.len();
-    let taken = ticks.into_iter().filter(|tick| {
-        guard.price(&PricePoint {
-            pair: tick.pair.clone(),
-            at_ms: tick.at_ms,
-            price: tick.price,
-            bid: tick.bid,
-            ask: tick.ask,
-        })
-    });
-    let taken = taken.count();
+    let taken = ticks.into_iter().filter(|tick| guard.price(&tick.clone().into())).count();
     Ok(answer::json(StatusCode::OK, &Taken { taken, left_out: all - taken }))
 }
