@@ -61,9 +61,16 @@ fn the_demo_finds_its_validators_on_a_chain() {
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{}", said.out);
         let report = said.json();
         let chain = &report["chain"];
-        assert_eq!((&chain["uid"], &chain["price_tao"]), (&3.into(), &"1.000000000".into()));
+        assert_eq!((&chain["uid"], &chain["price_tao"]), (&6.into(), &"1.000000000".into()));
         // One for the registration, one of the miner.
         assert!(chain["connections"].as_u64().unwrap() >= 2, "{chain}");
+        let board = report["leaderboard"].as_array().unwrap();
+        assert_eq!(board.len(), 3, "{board:?}");
+        assert!(board.iter().any(|row| row["miner"] == "your signals"), "{board:?}");
+        if rules == "2026" {
+            let shares = report["weights"]["shares"].as_array().unwrap();
+            assert!(shares.iter().any(|share| share["uid"] == 6), "{shares:?}");
+        }
         for signal in report["signals"].as_array().unwrap() {
             let parts = signal["validators"].as_array().unwrap();
             assert_eq!(parts.len(), 3);
@@ -72,7 +79,7 @@ fn the_demo_finds_its_validators_on_a_chain() {
     }
     let said = run(dir.path(), &["demo", "--chain", "--signals", "2"]);
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.out.contains("hotkey registered for 1 TAO: uid 3 of subnet 8"), "{said:?}");
+    assert!(said.out.contains("hotkey registered for 1 TAO: uid 6 of subnet 8"), "{said:?}");
     assert!(said.out.lines().all(|l| l.chars().count() <= 80), "{}", said.out);
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "the demo left something");
 }

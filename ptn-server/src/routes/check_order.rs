@@ -46,10 +46,9 @@ async fn check(app: &App, request: Request) -> Result<Response, ApiError> {
     let signal = Signal::from_object(object, &app.rules)
         .map_err(|e| ApiError::signal(&e, app.rules.era).order())?;
     let signal = identified(signal, key).map_err(ApiError::order)?;
-    let mut verdict = match &app.guard {
-        None => None,
-        Some(AppGuard { guard, .. }) => Some((guard.check(&signal, now()), guard.mode())),
-    };
+    let guard = app.guard.as_ref();
+    let mut verdict =
+        guard.map(|AppGuard { guard, .. }| (guard.check(&signal, now()), guard.mode()));
     if let Some((verdict, _)) = &mut verdict
         && signal.id_was_given()
         && let Ok(Some(known)) = app.store.get(signal.id()).await

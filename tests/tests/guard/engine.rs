@@ -295,7 +295,7 @@ async fn order_is_kept_and_nothing_vanishes_when_every_third_signal_is_denied() 
     assert_eq!(denied.count(), 100);
     let sent = bench.transport.uuids("v1");
     for rest in [0, 2] {
-        let of_pair = |id: &&String| id[1..].parse::<usize>().unwrap() % 3 == rest;
+        let of_pair = |id: &&String| id.get(1..).unwrap().parse::<usize>().unwrap() % 3 == rest;
         let seen: Vec<&String> = sent.iter().filter(of_pair).collect();
         assert_eq!(seen.len(), 100);
         assert!(seen.is_sorted(), "in order of arrival");

@@ -91,12 +91,17 @@ impl DemoChain {
         self.weights.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The weights of the first validator as they stand on the chain, once it has set some.
+    /// The weights of the first validator as they stand on the chain, once it has set some; nothing
+    /// while nobody has earned any.
     pub(super) async fn weights(&self, peers: &[Peer]) -> Result<Option<Weights>, Failure> {
         let Some(peer) = peers.first().filter(|peer| peer.desk.is_some()) else { return Ok(None) };
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let times = self.told().iter().filter(|told| matches!(told, Told::Set { .. })).count();
+            let told = self.told();
+            if !told.is_empty() && told.iter().all(|told| matches!(told, Told::Nothing { .. })) {
+                return Ok(None);
+            }
+            let times = told.iter().filter(|told| matches!(told, Told::Set { .. })).count();
             let on_chain = self.client.weights(NETUID).await?;
             let row = on_chain.rows.iter().find(|row| {
                 row.hotkey.as_deref() == Some(peer.validator.hotkey()) && !row.weights.is_empty()

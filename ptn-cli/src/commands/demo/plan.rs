@@ -60,7 +60,7 @@ pub(super) const fn pairs(era: Era) -> [&'static str; 3] {
     }
 }
 
-/// `count` signals: two short trading days, again and again.
+/// `count` signals: a short trading day, again and again.
 pub(super) fn plans(rules: &Rules, count: usize) -> Vec<Plan> {
     let [btc, eth, eur] = pairs(rules.era);
     let webhook = |side: &str, pair: &str, size: &str| {
@@ -102,20 +102,24 @@ pub(super) fn plans(rules: &Rules, count: usize) -> Vec<Plan> {
             bot(format!(r#"{{"trade_pair":"{eth}","order_type":"FLAT"}}"#)),
         ],
     };
-    // Two days: the second one ends what the first one leaves, so that a long demo meets no limit.
-    let mut second = day.clone();
-    for (_, body) in &mut second {
-        if body.contains(eur) {
-            *body = format!(r#"{{"trade_pair":"{eur}","order_type":"FLAT"{}}}"#, flat(rules.era));
-        } else if body.contains("LIMIT") {
-            *body = format!(
-                r#"{{"trade_pair":"{btc}","execution_type":"LIMIT_CANCEL","order_uuid":"ALL"}}"#
-            );
+    // Later days have no order that waits, and every other one closes what the one before left, so
+    // that a long demo meets no limit.
+    let later = |closes: bool| {
+        let mut later = day.clone();
+        for (_, body) in &mut later {
+            if body.contains(eur) && closes {
+                *body =
+                    format!(r#"{{"trade_pair":"{eur}","order_type":"FLAT"{}}}"#, flat(rules.era));
+            } else if body.contains("LIMIT") {
+                *body = format!(r#"{{"trade_pair":"{btc}","order_type":"LONG","leverage":0.05}}"#);
+            }
         }
-    }
-    let day = day.into_iter().chain(second);
+        later
+    };
+    let days = later(true).into_iter().chain(later(false)).cycle();
+    let days = day.clone().into_iter().chain(days);
     let plan = |(via, body): (Via, String)| Plan { words: words(&body, rules), via, body };
-    day.map(plan).collect::<Vec<_>>().into_iter().cycle().take(count).collect()
+    days.take(count).map(plan).collect()
 }
 
 /// A FLAT of 2024 and 2025 has a size, which means nothing.

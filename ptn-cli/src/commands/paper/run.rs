@@ -64,9 +64,9 @@ pub(super) struct RunArgs {
     /// Prices: push, walk:SEED[:PAIR,PAIR], coinbase, or a CSV file
     #[arg(long, value_name = "SOURCE", default_value = "push")]
     prices: PriceSpec,
-    /// How fast its clock goes. Signatures go by the machine's clock
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
-    speed: f64,
+    /// How fast its clock goes (default: as the machine's). Signatures go by the machine's clock
+    #[arg(long, value_name = "FACTOR", value_parser = speed)]
+    speed: Option<f64>,
     /// When its clock begins, in an empty folder: 2026-06-10 or 2026-06-10T14:00:00Z (default: now,
     /// or with the first price of a file)
     #[arg(long, value_name = "TIME", value_parser = time)]

@@ -42,7 +42,7 @@ impl Feed {
     pub(super) fn open(
         spec: &PriceSpec,
         era: Era,
-        speed: f64,
+        speed: Option<f64>,
         start_ms: Option<UnixMs>,
     ) -> Result<Self, Failure> {
         let place = spec.to_string();
@@ -50,9 +50,9 @@ impl Feed {
             Failure::new(process::USAGE, code, format!("{place}: {text}"))
         };
         let wrong = |e: PriceError| bad(e.code(), e.to_string());
-        let real = start_ms.is_none() && speed == 1.0;
+        let real = start_ms.is_none() && speed.is_none();
         let now_ms = start_ms.unwrap_or_else(crate::text::now);
-        let simulated = |start_ms| PaperClock::simulated(start_ms, speed);
+        let simulated = |start_ms| PaperClock::simulated(start_ms, speed.unwrap_or(1.0));
         let clock = if real { PaperClock::real() } else { simulated(now_ms) };
         Ok(match spec {
             PriceSpec::Csv(path) => {
