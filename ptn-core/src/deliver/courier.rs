@@ -23,6 +23,7 @@ use super::policy::OnUnknown;
 use super::verdict::{self, Judged, LONGEST_WAIT, Verdict};
 use crate::directory::Validator;
 use crate::record::{DeliveryState, Progress, ValidatorRecord};
+use crate::store::Hold;
 use crate::trade_pair::TradePairId;
 use crate::transport::{Certainty, TransportError, ValidatorReply};
 
@@ -30,6 +31,8 @@ use crate::transport::{Certainty, TransportError, ValidatorReply};
 const DOWN_AFTER: u32 = 3;
 /// How often a validator may ask for a wait before that counts as a refusal.
 const MOST_WAITS: u32 = 10;
+/// How soon to look again whether the store confirms our lease.
+const UNSURE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) enum Command {
@@ -188,8 +191,21 @@ impl Courier {
         let mut unsent = Vec::new();
         let mut ready = Vec::new();
         let pacer = std::mem::take(&mut self.pacer);
+        let mut gone = Vec::new();
         for job in self.heads().into_iter().filter(|job| !job.busy) {
             let pair = job.active.pair.clone();
+            match shared.store.hold(&job.active.lease) {
+                Hold::Until(_) => {}
+                Hold::Unsure => {
+                    later(now + UNSURE);
+                    continue;
+                }
+                Hold::Lost => {
+                    job.busy = true;
+                    gone.push(pair);
+                    continue;
+                }
+            }
             if let Some(why) = decided_unsent(&shared, job, now, validator.is_some()) {
                 job.busy = true;
                 unsent.push((Arc::clone(&job.active), job.record.clone(), why));
@@ -204,6 +220,10 @@ impl Courier {
             }
         }
         self.pacer = pacer;
+        for pair in gone {
+            let turn = Turn { pair, record: Err(Gone), judged: None, again_at: None };
+            self.turns.push(Box::pin(std::future::ready(turn)));
+        }
         for (active, record, why) in unsent {
             let turn = settle_unsent(Arc::clone(&shared), active, record, why);
             self.turns.push(Box::pin(turn));
@@ -418,16 +438,39 @@ impl Attempt {
         let start = Instant::now();
         let deadline = start + self.shared.policy.timeout;
         let order = self.active.order(&self.shared.policy.repo_version);
+        let lapsed = |certainty| {
+            let message = "the store did not confirm in time that this process delivers".to_owned();
+            Err(TransportError { certainty, code: "lease_lapsed", message })
+        };
+        if !matches!(self.shared.store.hold(&self.active.lease), Hold::Until(_)) {
+            return (lapsed(Certainty::NotSent), Duration::ZERO);
+        }
         let sent = self.shared.transport.deliver(&self.validator, order, deadline);
         // A bug of a transport costs this attempt, not the lane and everything queued on it.
-        let result = AssertUnwindSafe(sent).catch_unwind().await.unwrap_or_else(|_| {
-            let message = format!(
-                "validator {}: the transport panicked, which is a bug; the order may have arrived",
-                self.validator.hotkey
-            );
-            Err(TransportError { certainty: Certainty::MaybeSent, code: "panicked", message })
-        });
+        let sent = AssertUnwindSafe(sent).catch_unwind();
+        let result = tokio::select! {
+            biased;
+            result = sent => result.unwrap_or_else(|_| {
+                let message = format!(
+                    "validator {}: the transport panicked, which is a bug; the order may have arrived",
+                    self.validator.hotkey
+                );
+                Err(TransportError { certainty: Certainty::MaybeSent, code: "panicked", message })
+            }),
+            () = self.lease_lapses() => lapsed(Certainty::MaybeSent),
+        };
         (result, start.elapsed())
+    }
+
+    /// Ready once nobody can say any more that the signal is ours: then not another byte may leave.
+    async fn lease_lapses(&self) {
+        loop {
+            match self.shared.store.hold(&self.active.lease) {
+                Hold::Until(Some(until)) => tokio::time::sleep_until(until).await,
+                Hold::Until(None) => std::future::pending().await,
+                Hold::Unsure | Hold::Lost => return,
+            }
+        }
     }
 
     /// The record after this attempt, and the wait before the next one: the one place that decides

@@ -325,6 +325,10 @@ impl SignalStore for FsStore {
         self.run(Request::Retry { id: id.clone() }).await.map(drop)
     }
 
+    fn kind(&self) -> &'static str {
+        "fs"
+    }
+
     fn watch(&self) -> notice::Receiver<u64> {
         self.shared.changes()
     }

@@ -604,7 +604,7 @@ fn holder(standing: Option<Standing>, id: &OrderUuid, token: u64) -> Result<Stan
 }
 
 /// A validator's record for another round: what it acknowledged stays, the rest is open again.
-fn again(mut v: ValidatorRecord) -> ValidatorRecord {
+pub(super) fn again(mut v: ValidatorRecord) -> ValidatorRecord {
     if v.state != DeliveryState::Accepted {
         v.state = DeliveryState::Submitted;
         v.attempts = 0;
