@@ -26,6 +26,7 @@ mod index;
 mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod transfer;
 
 #[cfg(feature = "fs")]
 pub use fs::FsStore;

@@ -27,7 +27,9 @@ pub enum Source {
 /// Everything that a miner needs to run.
 #[derive(Debug, Clone)]
 pub struct MinerConfig {
-    /// The spool.
+    /// Where signals are.
+    pub store: ptn_core::ops::store::Place,
+    /// The spool; with a database, for what belongs to this machine.
     pub data_dir: PathBuf,
     /// The rule set.
     pub rules: Arc<Rules>,
@@ -69,6 +71,7 @@ impl MinerConfig {
         let netuid = netuid(s, network)?;
         let wallet = wallet::place(s)?;
         Ok(Self {
+            store: ptn_core::ops::store::Place::from_settings(s)?,
             data_dir: s.data_dir(),
             network,
             netuid,

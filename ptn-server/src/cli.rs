@@ -10,9 +10,10 @@ use std::sync::Arc;
 use clap::Command;
 use ptn_core::ops::config::{ConfigError, Settings, with_flags};
 use ptn_core::ops::settings::{COMMON, SERVER, SERVER_LISTEN, Setting};
+use ptn_core::ops::store::Place;
 use ptn_core::ops::{logging, process};
 use ptn_core::rules::Rules;
-use ptn_core::store::fs::{FsOptions, FsStore};
+use ptn_core::store::StoreError;
 use tokio::net::TcpListener;
 
 use crate::config::{ServerConfig, parse_listen};
@@ -28,7 +29,8 @@ pub fn command() -> Command {
         .after_help(
             "Callers need a key from <data-dir>/miner_secrets.json ({\"api_key\": \"...\"}) or \
              <data-dir>/api_keys.json; both are read again when they change.\n\n\
-             Exit codes: 0 stopped on request, 1 failed, 2 wrong settings.",
+             Exit codes: 0 stopped on request, 1 failed, 2 wrong settings, 75 the database cannot be \
+             reached.",
         );
     with_flags(command, &[LISTEN, COMMON, SERVER])
 }
@@ -48,7 +50,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         logging::install(&settings)?;
         read(&settings)
     });
-    let (address, config, rules) = match prepared {
+    let (address, place, config, rules) = match prepared {
         Ok(prepared) => prepared,
         Err(e) => return complain(&e, process::USAGE),
     };
@@ -56,33 +58,44 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return complain(&e, process::FAILED),
     };
-    match runtime.block_on(serve(address, config, rules)) {
+    match runtime.block_on(serve(address, place, config, rules)) {
         Ok(()) => ExitCode::from(process::OK),
-        Err(e) => complain(e.as_ref(), process::FAILED),
+        Err(e) => {
+            let code = match e.downcast_ref::<StoreError>() {
+                Some(StoreError::Unavailable { .. }) => process::UNAVAILABLE,
+                Some(StoreError::Moved { .. }) => process::USAGE,
+                _ => process::FAILED,
+            };
+            complain(e.as_ref(), code)
+        }
     }
 }
 
-fn read(settings: &Settings) -> Result<(SocketAddr, ServerConfig, Arc<Rules>), ConfigError> {
+type Prepared = (SocketAddr, Place, ServerConfig, Arc<Rules>);
+
+fn read(settings: &Settings) -> Result<Prepared, ConfigError> {
     let listen = settings.get("server.listen").unwrap_or(crate::config::DEFAULT_LISTEN);
     let address = parse_listen(listen).map_err(|why| settings.bad("server.listen", why))?;
-    Ok((address, ServerConfig::from_settings(settings)?, Arc::new(settings.rules()?)))
+    let place = Place::from_settings(settings)?;
+    Ok((address, place, ServerConfig::from_settings(settings)?, Arc::new(settings.rules()?)))
 }
 
 async fn serve(
     address: SocketAddr,
+    place: Place,
     config: ServerConfig,
     rules: Arc<Rules>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let stop = process::stop_token()?;
-    let data_dir = config.data_dir.clone();
-    let store = Arc::new(FsStore::open(&data_dir, FsOptions::new(Arc::clone(&rules)))?);
-    let app = App::new(config, store, rules)?;
+    let opened = place.open(&rules).await?;
+    let app = App::new(config, opened.signals(), rules)?;
     let listener = TcpListener::bind(address).await.map_err(|e| {
         format!("cannot listen on {address} (--listen): {e}; choose another port, or stop what uses this one")
     })?;
     let address = listener.local_addr()?;
-    tracing::info!(%address, data_dir = %data_dir.display(), "listening");
+    tracing::info!(%address, store = opened.name(), "listening");
     run_app(app, listener, stop.cancelled_owned()).await?;
+    opened.close().await;
     tracing::info!("stopped");
     Ok(())
 }

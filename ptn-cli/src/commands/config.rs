@@ -64,7 +64,7 @@ fn show(settings: &Settings, out: &mut Output) -> Outcome {
             .map(|(s, found)| {
                 json!({
                     "key": s.key,
-                    "value": found.map(|(value, _)| value),
+                    "value": found.map(|(value, _)| s.shown(value)),
                     "origin": found.map(|(_, origin)| origin.to_string()),
                     "flag": format!("--{}", s.flag),
                     "env": s.env(),
@@ -86,7 +86,8 @@ fn show(settings: &Settings, out: &mut Output) -> Outcome {
                 format!("{key}  {}", out.paint(Style::Dim, text::pad(value, 22) + "  default"))
             }
             Some((value, origin)) => {
-                let value = out.paint(Style::Strong, text::pad(value, 22));
+                let value = setting.shown(value);
+                let value = out.paint(Style::Strong, text::pad(&value, 22));
                 format!("{key}  {value}  {origin}")
             }
         };

@@ -186,6 +186,8 @@ impl Settings {
             Some((value, origin)) => (value.clone(), origin.clone()),
             None => (String::new(), Origin::Default),
         };
+        let setting = self.known.iter().find(|s| s.key == key);
+        let value = setting.map_or(value.clone(), |s| s.shown(&value));
         ConfigError::Value { key, value, origin, why: why.into() }
     }
 

@@ -33,6 +33,7 @@ mod queue;
 mod read;
 mod schema;
 mod tenure;
+mod transfer;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,6 +103,8 @@ pub struct PgOptions {
     pub watermark: Option<Watermark>,
     /// Whether to listen for notifications; otherwise the store polls.
     pub listen: bool,
+    /// Whether to open it although its signals were moved away: for moving them back.
+    pub even_if_moved: bool,
 }
 
 impl fmt::Debug for PgOptions {
@@ -130,6 +133,7 @@ impl PgOptions {
             account: None,
             watermark: None,
             listen: true,
+            even_if_moved: false,
         })
     }
 
@@ -216,12 +220,15 @@ impl PgStore {
             claims: Mutex::default(),
             queue_changed: AtomicBool::new(true),
         });
-        if let Some(to) = shared.moved_to().await? {
+        if let Some(to) = shared.moved_to().await?
+            && !shared.options.even_if_moved
+        {
             return Err(StoreError::Moved { from: shared.server.name.clone(), to });
         }
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (tasks, writers) = (TaskTracker::new(), TaskTracker::new());
+        let stop = CancellationToken::new();
         let (accepts, asks) = mpsc::unbounded_channel();
-        tasks.spawn(queue::run(Arc::clone(&shared), asks));
+        tasks.spawn(queue::run(Arc::clone(&shared), asks, stop.clone()));
         if shared.options.listen {
             tasks.spawn(news::listen(Arc::clone(&shared), stop.clone()));
         }
@@ -230,8 +237,9 @@ impl PgStore {
             shared.check_account().await?;
             let (tx, rx) = mpsc::unbounded_channel();
             entries = Some(tx);
-            tasks.spawn(ledger::run(Arc::clone(&shared), rx));
-            tasks.spawn(Keeper::new(Arc::clone(&shared)).run(stop.clone()));
+            writers.spawn(ledger::run(Arc::clone(&shared), rx, stop.clone()));
+            writers.close();
+            tasks.spawn(Keeper::new(Arc::clone(&shared)).run(stop.clone(), writers));
         }
         tasks.close();
         let polled = tokio::sync::Mutex::default();
@@ -256,11 +264,10 @@ impl PgStore {
         self.shared.current_owner().await
     }
 
-    /// Finishes what was asked for, and gives the lease back.
-    pub async fn close(self) {
-        let tasks = self.tasks.clone();
-        drop(self);
-        tasks.wait().await;
+    /// Finishes what was asked for, and gives the lease back. Calls made after this are refused.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
     }
 
     async fn write(&self, lease: &Lease, what: What) -> Result<(), StoreError> {

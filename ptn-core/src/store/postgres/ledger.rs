@@ -10,6 +10,7 @@ use std::sync::Arc;
 use sqlx::Row as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::link::{Link, Statement, Trouble};
@@ -118,10 +119,23 @@ pub(super) struct Entry {
     pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// Serves until nobody can ask any more.
-pub(super) async fn run(shared: Arc<Shared>, mut entries: mpsc::UnboundedReceiver<Entry>) {
+/// Serves until nobody can ask any more; after the stop, what was asked for before it.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut entries: mpsc::UnboundedReceiver<Entry>,
+    stop: CancellationToken,
+) {
     let mut link = Link::new(&shared.server);
-    while let Some(first) = entries.recv().await {
+    loop {
+        let first = tokio::select! {
+            biased;
+            entry = entries.recv() => entry,
+            () = stop.cancelled(), if !entries.is_closed() => {
+                entries.close();
+                continue;
+            }
+        };
+        let Some(first) = first else { return };
         let mut batch = vec![first];
         while batch.len() < MAX_BATCH
             && let Ok(entry) = entries.try_recv()

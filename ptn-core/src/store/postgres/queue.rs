@@ -10,6 +10,7 @@ use std::time::Duration;
 use sqlx::Row as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::link::{Link, Statement, Trouble};
@@ -80,10 +81,23 @@ impl Ask {
     }
 }
 
-/// Serves until nobody can ask any more.
-pub(super) async fn run(shared: Arc<Shared>, mut asks: mpsc::UnboundedReceiver<Ask>) {
+/// Serves until nobody can ask any more; after the stop, what was asked for before it.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut asks: mpsc::UnboundedReceiver<Ask>,
+    stop: CancellationToken,
+) {
     let mut link = Link::new(&shared.server);
-    while let Some(first) = asks.recv().await {
+    loop {
+        let first = tokio::select! {
+            biased;
+            ask = asks.recv() => ask,
+            () = stop.cancelled(), if !asks.is_closed() => {
+                asks.close();
+                continue;
+            }
+        };
+        let Some(first) = first else { return };
         let mut bytes = first.body.len();
         let mut batch = vec![first];
         while batch.len() < MAX_BATCH

@@ -20,6 +20,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::link::{Link, Statement, Trouble};
@@ -149,7 +150,8 @@ impl Keeper {
         Self { shared, link, seen: None, waiting: None, unsure: false }
     }
 
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    /// Until the stop, and until what was delivered is written down.
+    pub(super) async fn run(mut self, stop: CancellationToken, writers: TaskTracker) {
         loop {
             let next = match self.shared.tenures.token() {
                 Some(token) => self.renew(token).await,
@@ -162,6 +164,8 @@ impl Keeper {
             }
         }
         if let Some(token) = self.shared.tenures.token() {
+            // Who does not get done in time has lost the lease anyway.
+            drop(tokio::time::timeout(self.shared.options.lease / 2, writers.wait()).await);
             self.release(token).await;
         }
     }
