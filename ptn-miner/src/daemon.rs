@@ -10,7 +10,7 @@ use ptn_core::error::ErrorClass;
 use ptn_core::ops::config::ConfigError;
 use ptn_core::ops::lock::{HotkeyInUse, HotkeyLock};
 use ptn_core::ops::process;
-use ptn_core::ops::store::{Opened, Place};
+use ptn_core::ops::store::Place;
 use ptn_core::sign::Signer as _;
 use ptn_core::store::postgres::Watermark;
 use ptn_core::store::{SignalStore, StoreError};

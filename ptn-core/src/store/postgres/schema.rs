@@ -46,7 +46,12 @@ fn known() -> i32 {
 }
 
 async fn version(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    let there = sqlx::query("SELECT to_regclass('ptn_schema') IS NOT NULL");
+    // Looked up in the catalogue: what a name stands for is remembered by a session, and another
+    // starter may have made the table meanwhile.
+    let there = sqlx::query(
+        "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relname = 'ptn_schema' AND n.nspname = current_schema())",
+    );
     if !there.fetch_one(&mut *connection).await?.try_get::<bool, _>(0)? {
         return Ok(0);
     }
