@@ -220,6 +220,11 @@ impl Daemon {
         assert!(status.success());
     }
 
+    /// Waits for the end of one whose log is thrown away.
+    pub async fn wait(mut self) -> ExitStatus {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap()
+    }
+
     /// Waits for its end; returns the status and everything that it said.
     pub async fn end(mut self) -> (ExitStatus, String) {
         let read = async {

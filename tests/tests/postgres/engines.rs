@@ -102,10 +102,10 @@ async fn an_engine_that_is_cut_off_is_continued_in_order_and_without_a_second_ef
     line.set_silent(false);
     for (id, _) in &ids {
         until("everything is finished", async || {
-            get(&*server, id).await.state != SignalState::Pending
+            get(&server, id).await.state != SignalState::Pending
         })
         .await;
-        assert_eq!(get(&*server, id).await.state, SignalState::Processed, "{id}");
+        assert_eq!(get(&server, id).await.state, SignalState::Processed, "{id}");
     }
     for validator in &validators.0 {
         let received = validator.received();
