@@ -380,6 +380,69 @@ async fn a_miner_with_another_hotkey_is_refused_and_a_missing_server_is_named() 
     }
 }
 
+#[tokio::test]
+async fn the_command_line_moves_signals_both_ways_but_not_from_under_a_miner() {
+    let database = Database::new().await;
+    let validator = LoopbackValidator::start(ValidatorOptions::default()).await.unwrap();
+    let home = Home::new(&[validator.entry(Wire::Btauth)]);
+    let (folder, url) = (format!("fs:{}", home.data().display()), database.url());
+    let order = |id: &str| {
+        json!({"trade_pair": "BTCUSDC", "order_type": "long", "leverage": "0.1", "order_uuid": id})
+            .to_string()
+    };
+    let mut server = home.server(SERVER, &[]);
+    let address = server.up().await["address"].as_str().unwrap().to_owned();
+    for id in ["m-1", "m-2"] {
+        assert_eq!(try_receive_signal(&address, &order(id)).await.unwrap().0, 200);
+    }
+    let mut miner =
+        home.miner(MINER, &["--delivery.policy", "mothership", "--delivery.mothership", "5x"]);
+    miner.up().await;
+    let (code, said) = cli(&["signals", "migrate", "--from", &folder, "--to", &url]).await;
+    assert_eq!(code, Some(75), "{said}");
+    assert!(said.contains(&format!("pid {}", miner.pid())), "{said}");
+    miner.signal("-INT");
+    assert!(miner.end().await.0.success());
+    assert_eq!(home.names("failed_signals"), ["m-1", "m-2"], "nobody was to get them");
+    assert_eq!(try_receive_signal(&address, &order("m-3")).await.unwrap().0, 200);
+
+    let (code, said) = cli(&["signals", "migrate", "--from", &folder, "--to", &url]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("moved 3 signals") && said.contains("1 not finished"), "{said}");
+    let (status, answer) = try_receive_signal(&address, &order("m-4")).await.unwrap();
+    assert_eq!((status, &answer["code"]), (503, &json!("store_moved")), "{answer}");
+    let (code, said) = cli(&["signals", "retry", "m-1", "--store", &url]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let mut miner = home.miner(MINER, &["--store", &url]);
+    miner.up().await;
+    let store = PgStore::open(PgOptions::new(&url).unwrap()).await.unwrap();
+    until("both are delivered", async || store.pending().await.unwrap().count == 0).await;
+    let (code, said) = cli(&["signals", "migrate", "--from", &url, "--to", &folder]).await;
+    assert_eq!(code, Some(75), "{said}");
+    assert!(said.contains(&format!("pid {}", miner.pid())), "{said}");
+    miner.signal("-INT");
+    assert!(miner.end().await.0.success());
+    let (code, said) = cli(&["signals", "migrate", "--from", &url, "--to", &folder]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(home.wait_for("processed_signals", 2).await, ["m-1", "m-3"]);
+    assert_eq!(home.names("failed_signals"), ["m-2"]);
+    assert_eq!(try_receive_signal(&address, &order("m-4")).await.unwrap().0, 200);
+    let words = ["config", "show", "--store", "postgres://me:hunter2@db/ptn"];
+    for words in [&words[..], &[&words[..], &["--json"]].concat()] {
+        let (code, said) = cli(words).await;
+        assert!(code == Some(0) && said.contains("postgres://me:***@db/ptn"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+/// Runs a command; its exit code and everything that it said.
+async fn cli(words: &[&str]) -> (Option<i32>, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ptn-cli-under-test"));
+    let output = command.args(words).output().await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

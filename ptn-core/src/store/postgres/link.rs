@@ -170,18 +170,27 @@ impl Link {
         self
     }
 
-    async fn open(&mut self) -> Result<&mut PgConnection, Trouble> {
+    async fn open(&mut self, patience: Duration) -> Result<&mut PgConnection, Trouble> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect(&self.server, CONNECT.min(self.patience)).await?,
+            None => connect(&self.server, CONNECT.min(patience)).await?,
         };
         Ok(self.connection.insert(connection))
     }
 
     /// Runs one statement. A connection about which there is any doubt is not used again.
     pub(super) async fn rows(&mut self, statement: Statement) -> Result<Vec<PgRow>, Trouble> {
-        let patience = self.patience;
-        let connection = self.open().await?;
+        self.rows_within(self.patience, statement).await
+    }
+
+    async fn rows_within(
+        &mut self,
+        patience: Duration,
+        statement: Statement,
+    ) -> Result<Vec<PgRow>, Trouble> {
+        let began = Instant::now();
+        let connection = self.open(patience).await?;
+        let patience = patience.saturating_sub(began.elapsed());
         let trouble = match timeout(patience, statement.fetch_all(connection)).await {
             Ok(Ok(rows)) => return Ok(rows),
             Ok(Err(e)) => Trouble::of(&e, true),
@@ -204,7 +213,8 @@ impl Link {
         let mut backoff = Backoff::default();
         let mut maybe = false;
         loop {
-            match self.rows(statement()).await {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.rows_within(self.patience.min(left), statement()).await {
                 Ok(rows) => return Ok(rows),
                 Err(trouble) => {
                     maybe |= trouble.maybe;
