@@ -22,7 +22,7 @@ use ptn_core::record::{DeliveryState, SignalState};
 use ptn_core::store::postgres::PgOptions;
 use ptn_core::store::{PgStore, SignalStore};
 use ptn_core::validator::{Fault, LoopbackValidator, ValidatorOptions, Verdict};
-use ptn_tests::http::{request, try_receive_signal};
+use ptn_tests::http::{request, submit_order, try_receive_signal};
 use ptn_tests::postgres::{Database, Line, until};
 use ptn_tests::process::{Daemon, Home};
 use serde_json::json;
@@ -159,7 +159,7 @@ async fn whatever_happens_to_the_processes_the_validators_books_are_right() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = number("PTN_CHAOS_SECONDS").unwrap_or(20);
     let pid = u64::from(std::process::id());
-    let seed = number("PTN_CHAOS_SEED").unwrap_or(pid * 0x9e37_79b9_7f4a_7c15 | 1);
+    let seed = number("PTN_CHAOS_SEED").unwrap_or(pid.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     println!("PTN_CHAOS_SEED={seed} PTN_CHAOS_SECONDS={seconds}");
     let mut dice = Dice(seed);
 
@@ -328,8 +328,8 @@ async fn health_says_which_store_and_who_delivers_and_no_password_is_shown() {
     let mut second = start(second_port);
     second.up().await;
     let health = async |port: u16| {
-        let get = request(&format!("127.0.0.1:{port}"), hyper::Method::GET, "/health", &[], "");
-        get.await.1["store"].clone()
+        let address = format!("127.0.0.1:{port}");
+        request(&address, hyper::Method::GET, "/health", &[], "").await.1["store"].clone()
     };
     until("one of the two delivers", async || {
         let both = [health(first_port).await, health(second_port).await];
@@ -343,6 +343,10 @@ async fn health_says_which_store_and_who_delivers_and_no_password_is_shown() {
     let address = server.up().await["address"].as_str().unwrap().to_owned();
     let health = request(&address, hyper::Method::GET, "/api/health", &[], "").await.1;
     assert_eq!(health["store"], "postgres", "{health}");
+    // What the miner learns comes back to the server.
+    let order = json!({"trade_pair": "BTCUSDC", "order_type": "long", "leverage": "0.1"});
+    let (status, answer) = submit_order(&address, &order.to_string()).await;
+    assert_eq!((status, &answer["success"]), (200, &json!(true)), "{answer}");
     for daemon in [first, second, server] {
         daemon.signal("-INT");
         let (status, log) = daemon.end().await;
