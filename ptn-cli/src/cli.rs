@@ -86,7 +86,7 @@ fn demo() -> Command {
          With --json one document is printed: {ok, rules, server, chain, validators: [{name, hotkey, wire, \
          address, behaviour}], signals: [{order_uuid, order, endpoint, http_status, accept_ms, \
          state, validators: [{hotkey, wire, state, attempts, received_at_ms, acknowledged_ms}]}], \
-         elapsed_ms, leaderboard: [{rank, miner, hotkey, net_return, largest_drawdown, weight, positions}], weights: {times, \
+         elapsed_ms, leaderboard: [{rank, miner, hotkey, net_return, largest_drawdown, weight, positions}], weights: {validator, times, \
          block, shares: [{uid, share}]}}; chain and weights are null without --chain, leaderboard and weights in 2025. Times of a signal are in milliseconds since its request was sent.",
     )
 }

@@ -198,7 +198,9 @@ async fn conclude(
         board.show(out)?;
     }
     if let Some(weights) = weights {
-        out.line(out.flow(&weights.line(), 0))?;
+        for line in crate::text::wrap(&weights.line(), 78) {
+            out.line(line)?;
+        }
     }
     if !serve {
         screen::next_steps(out)?;

@@ -39,8 +39,9 @@ pub(super) struct DemoChain {
     client: ChainClient,
 }
 
-/// What the first validator has set.
+/// What a validator has set.
 pub(super) struct Weights {
+    validator: String,
     /// How often weights of any validator were set.
     times: usize,
     block: u64,
@@ -91,10 +92,12 @@ impl DemoChain {
         self.weights.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The weights of the first validator as they stand on the chain, once it has set some; nothing
+    /// The weights of the first validator that has set some, as they stand on the chain; nothing
     /// while nobody has earned any.
     pub(super) async fn weights(&self, peers: &[Peer]) -> Result<Option<Weights>, Failure> {
-        let Some(peer) = peers.first().filter(|peer| peer.desk.is_some()) else { return Ok(None) };
+        if peers.iter().all(|peer| peer.desk.is_none()) {
+            return Ok(None);
+        }
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let told = self.told();
@@ -103,12 +106,16 @@ impl DemoChain {
             }
             let times = told.iter().filter(|told| matches!(told, Told::Set { .. })).count();
             let on_chain = self.client.weights(NETUID).await?;
-            let row = on_chain.rows.iter().find(|row| {
-                row.hotkey.as_deref() == Some(peer.validator.hotkey()) && !row.weights.is_empty()
+            // In 2024 a validator has none to set while nobody's position was long enough at it.
+            let set = peers.iter().find_map(|peer| {
+                let hotkey = Some(peer.validator.hotkey());
+                let row = on_chain.rows.iter().find(|row| row.hotkey.as_deref() == hotkey)?;
+                (!row.weights.is_empty()).then_some((peer, row))
             });
-            if let Some(row) = row.filter(|_| times > 0) {
+            if let Some((peer, row)) = set.filter(|_| times > 0) {
                 let shares = row.weights.iter().map(|weight| (weight.uid, row.share(weight)));
                 return Ok(Some(Weights {
+                    validator: peer.name.clone(),
                     times,
                     block: row.last_update,
                     shares: shares.collect(),
@@ -199,8 +206,9 @@ impl Weights {
     pub(super) fn line(&self) -> String {
         let shares = self.shares.iter().map(|(uid, share)| format!("uid {uid} {share:.6}"));
         format!(
-            "weights on the chain, set {} by real extrinsics; V1's, of block {}: {}",
+            "weights on the chain, set {} by real extrinsics; {}'s, of block {}: {}",
             text::count(self.times, "time"),
+            self.validator,
             self.block,
             shares.collect::<Vec<_>>().join(", ")
         )
@@ -209,6 +217,7 @@ impl Weights {
     pub(super) fn document(&self) -> Value {
         let shares = self.shares.iter().map(|(uid, share)| json!({"uid": uid, "share": share}));
         json!({
+            "validator": self.validator,
             "times": self.times,
             "block": self.block,
             "shares": shares.collect::<Vec<_>>(),
