@@ -30,9 +30,19 @@ impl Home {
         let keys = home.path("wallets/miner/hotkeys");
         std::fs::create_dir_all(&keys).unwrap();
         write_private(&keys.join("default"), &key.to_keyfile_json());
-        std::fs::create_dir_all(home.data()).unwrap();
-        write_private(&home.data().join("miner_secrets.json"), r#"{"api_key":"test-key"}"#);
+        home.make_data();
         home.set_validators(validators);
+        home
+    }
+
+    /// Another one with the same hotkey, for a copy of the other's spool.
+    pub fn with_wallet_of(other: &Self) -> Self {
+        let home = Self { hotkey: other.hotkey.clone(), dir: tempfile::tempdir().unwrap() };
+        let name = "wallets/miner/hotkeys";
+        std::fs::create_dir_all(home.path(name)).unwrap();
+        let key = std::fs::read_to_string(other.path(name).join("default")).unwrap();
+        write_private(&home.path(name).join("default"), &key);
+        home.make_data();
         home
     }
 
@@ -44,6 +54,12 @@ impl Home {
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.path("mining")
+    }
+
+    /// Makes the data directory with the API key in it, also where something was mounted there.
+    pub fn make_data(&self) {
+        std::fs::create_dir_all(self.data()).unwrap();
+        write_private(&self.data().join("miner_secrets.json"), r#"{"api_key":"test-key"}"#);
     }
 
     /// Replaces the list of validators.
@@ -75,6 +91,12 @@ impl Home {
     }
 
     fn start(&self, program: &str, source: (&str, &str), extra: &[&str]) -> Daemon {
+        let args = self.miner_args(source, extra);
+        Daemon::start(program, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The flags of a miner with this source of validators; `extra` are further ones.
+    pub fn miner_args(&self, source: (&str, &str), extra: &[&str]) -> Vec<String> {
         let text = |p: PathBuf| p.to_str().unwrap().to_owned();
         let (data, wallets) = (text(self.data()), text(self.path("wallets")));
         let defaults = [
@@ -91,7 +113,7 @@ impl Home {
             args.extend([*flag, *value]);
         }
         args.extend(extra);
-        Daemon::start(program, &args)
+        args.into_iter().map(str::to_owned).collect()
     }
 
     /// Makes another hotkey in the wallet; returns its address.
