@@ -153,6 +153,8 @@ pub struct Standing {
     pub waiting: BTreeSet<String>,
     /// Finished twice.
     pub doubled: Vec<String>,
+    /// Files that cannot be read: those that a power cut emptied are written again after a start.
+    pub unreadable: Vec<String>,
 }
 
 /// Reads the three folders of a spool.
@@ -166,8 +168,10 @@ pub fn of_spool(dir: &Path) -> Standing {
     for folder in ["processed_signals", "failed_signals"] {
         for name in names(folder) {
             let text = std::fs::read_to_string(dir.join(folder).join(&name)).unwrap();
-            let stored = legacy::read_finished(&text)
-                .unwrap_or_else(|| panic!("{folder}/{name} cannot be read: {text}"));
+            let Some(stored) = legacy::read_finished(&text) else {
+                standing.unreadable.push(format!("{folder}/{name} cannot be read: {text:?}"));
+                continue;
+            };
             if standing.finished.insert(name.clone(), stored).is_some() {
                 standing.doubled.push(format!("{name} in both folders"));
             }
@@ -184,6 +188,7 @@ pub fn judge(
 ) -> Findings {
     let mut found = at_validators(ledgers);
     found.doubled.extend(standing.doubled.iter().cloned());
+    found.lost.extend(standing.unreadable.iter().cloned());
     let mut answered_once = HashSet::new();
     for id in answered {
         assert!(answered_once.insert(id), "the sender sent {id} twice");

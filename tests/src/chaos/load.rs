@@ -45,6 +45,7 @@ struct Heard {
 pub struct Load {
     heard: Arc<Mutex<Heard>>,
     last: watch::Sender<Instant>,
+    paused: watch::Sender<bool>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -60,6 +61,7 @@ impl Load {
         let load = Self {
             heard: Arc::default(),
             last: watch::Sender::new(Instant::now()),
+            paused: watch::Sender::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -72,6 +74,7 @@ impl Load {
                 connection: None,
                 heard: Arc::clone(&load.heard),
                 last: load.last.clone(),
+                paused: load.paused.subscribe(),
                 stop: load.stop.clone(),
             };
             load.tasks.spawn(client.run());
@@ -112,6 +115,11 @@ impl Load {
         }
     }
 
+    /// Holds the next orders back, or lets them go.
+    pub fn pause(&self, paused: bool) {
+        self.paused.send_replace(paused);
+    }
+
     /// Stops the senders; what they hear no answer to is given up.
     pub async fn stop(&self) {
         self.stop.cancel();
@@ -134,6 +142,7 @@ struct Client {
     connection: Option<(String, SendRequest<Full<Bytes>>)>,
     heard: Arc<Mutex<Heard>>,
     last: watch::Sender<Instant>,
+    paused: watch::Receiver<bool>,
     stop: CancellationToken,
 }
 
@@ -148,6 +157,9 @@ impl Client {
 
     async fn send_all(&mut self) {
         for n in 0.. {
+            if self.paused.wait_for(|paused| !paused).await.is_err() {
+                return;
+            }
             let id = order_id(self.sender, n);
             // One in five closes the position.
             let kind = if n % 5 == 4 { "FLAT" } else { "LONG" };

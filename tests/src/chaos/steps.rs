@@ -32,6 +32,10 @@ pub enum Since {
     Start,
     /// From a start on after a kill in the middle of a record.
     TornStart,
+    /// From a start on with a journal so long that it is written anew.
+    LongStart,
+    /// Once it works, and then no orders come in for a moment.
+    Quiet,
 }
 
 /// In which worlds the call is this step and no other.
@@ -43,7 +47,7 @@ enum Only {
 }
 
 use Only::{All, Apart, OneProcess};
-use Since::{Start, TornStart, Work};
+use Since::{LongStart, Quiet, Start, TornStart, Work};
 use When::{After, Before, Half};
 use Who::{Deliverer, Receiver};
 
@@ -74,7 +78,7 @@ const ROWS: &[Row] = &[
     ("accept: half of the answer sent", Receiver, "send", "socket:", ANSWERED, Half, Work, All),
     ("accept: answered", Receiver, "send", "socket:", ANSWERED, After, Work, All),
     ("accept: file for received_signals written", Receiver, "write", TMP, "", After, Work, Apart),
-    ("accept: file in received_signals", Receiver, "link", "/received_signals/", "", After, Work, All),
+    ("accept: file in received_signals", Receiver, "link", "/received_signals/", "", After, Work, Apart),
     ("claim: record of another process read", Deliverer, "read", JOURNAL, ACCEPT, After, Work, Apart),
     ("claim: targets decided, not written", Deliverer, "write", JOURNAL, TARGETS, Before, Work, All),
     ("claim: half of the targets written", Deliverer, "write", JOURNAL, TARGETS, Half, Work, All),
@@ -99,14 +103,14 @@ const ROWS: &[Row] = &[
     ("finish: half of the file written", Deliverer, "write", TMP, "created_orders", Half, Work, All),
     ("finish: file written, without its name", Deliverer, "write", TMP, "created_orders", After, Work, All),
     ("finish: file in processed_signals", Deliverer, "rename", "/processed_signals/", "", After, Work, All),
-    ("finish: received file about to go", Deliverer, "unlink", "/received_signals/", "", Before, Work, All),
-    ("finish: received file gone", Deliverer, "unlink", "/received_signals/", "", After, Work, All),
-    ("finish: file synced", Deliverer, "sync", "/processed_signals/", "", After, Work, All),
-    ("finish: folder synced", Deliverer, "sync", "/processed_signals$", "", After, Work, All),
-    ("finish: new journal written, not synced", Deliverer, "write", TMP, HEAD, After, Start, All),
-    ("finish: new journal synced, without its name", Deliverer, "sync", TMP, HEAD, After, Start, All),
-    ("finish: new journal in place, not yet for good", Deliverer, "rename", JOURNAL, "", After, Start, All),
-    ("finish: new journal in place for good", Deliverer, "sync", "/.ptn/journal$", "", After, Start, All),
+    ("finish: received file about to go", Deliverer, "unlink", "/received_signals/", "", Before, Work, Apart),
+    ("finish: received file gone", Deliverer, "unlink", "/received_signals/", "", After, Work, Apart),
+    ("finish: file synced", Deliverer, "sync", "/processed_signals/", "", After, Quiet, All),
+    ("finish: folder synced", Deliverer, "sync", "/processed_signals$", "", After, Quiet, All),
+    ("finish: new journal written, not synced", Deliverer, "write", TMP, HEAD, After, LongStart, All),
+    ("finish: new journal synced, without its name", Deliverer, "sync", TMP, HEAD, After, LongStart, All),
+    ("finish: new journal in place, not yet for good", Deliverer, "rename", JOURNAL, "", After, LongStart, All),
+    ("finish: new journal in place for good", Deliverer, "sync", "/.ptn/journal$", "", After, LongStart, All),
     ("start: folder locked", Deliverer, "write", "/.ptn/lock$", "", After, Start, All),
     ("start: journal read", Deliverer, "read", JOURNAL, "", After, Start, All),
     ("start: torn record about to be cut off", Deliverer, "truncate", JOURNAL, "", Before, TornStart, OneProcess),

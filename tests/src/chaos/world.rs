@@ -300,7 +300,9 @@ impl World {
         let standing = loop {
             let standing = of_spool_when_quiet(&self.data());
             let done = standing.as_ref().is_some_and(|s| {
-                s.waiting.is_empty() && answered.iter().all(|id| s.finished.contains_key(id))
+                s.waiting.is_empty()
+                    && s.unreadable.is_empty()
+                    && answered.iter().all(|id| s.finished.contains_key(id))
             });
             if done {
                 break standing.unwrap_or_default();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use ptn_tests::chaos::faults::{Action, Fault, When};
 use ptn_tests::chaos::load::{Load, Refusal};
-use ptn_tests::chaos::mounts::{Mounted, ext4, mounts_are_possible, repair};
+use ptn_tests::chaos::mounts::{Mounted, ext4, mounts_are_possible, repair, run};
 use ptn_tests::chaos::table::Table;
 use ptn_tests::chaos::world::{Shape, Who, World, after};
 use ptn_tests::chaos::{HANG, from_env, say};
@@ -256,6 +256,7 @@ async fn given_up(table: &mut Table) {
     ext4(&image, 64);
     let disk = Mounted::image(&image, &world.data());
     world.home.make_data();
+    run("sync", &["-f", world.data().to_str().unwrap()]);
     let fault = "disk read-only, given up by the kernel";
     let mut t = Trouble::begin(world, fault, "ext4, `remount,abort`", table).await;
     let at = t.world.data();
