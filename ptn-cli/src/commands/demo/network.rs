@@ -48,7 +48,7 @@ pub(super) struct Peer {
     /// Judges its orders, where the rule set has positions.
     pub(super) desk: Option<PaperDesk>,
     /// Its key, for what it signs on the chain.
-    pub(super) key: Hotkey,
+    pub(super) key: Arc<Hotkey>,
 }
 
 /// Everything that runs.
@@ -219,6 +219,7 @@ async fn peer(index: usize, era: Era, field: Option<&Field>) -> Result<Peer, Fai
     let mut options = ValidatorOptions::default();
     let key = options.hotkey.to_keyfile_json();
     let key = Hotkey::from_keyfile_json(key.as_bytes())
+        .map(Arc::new)
         .map_err(|e| Failure::failed("internal", e.to_string()))?;
     let desk = match field {
         Some(field) => Some(field.desk().await?),
