@@ -28,7 +28,9 @@ pub enum Source {
 /// Everything that a miner needs to run.
 #[derive(Debug, Clone)]
 pub struct MinerConfig {
-    /// The spool.
+    /// Where signals are.
+    pub store: ptn_core::ops::store::Place,
+    /// The spool; with a database, for what belongs to this machine.
     pub data_dir: PathBuf,
     /// The rule set.
     pub rules: Arc<Rules>,
@@ -75,6 +77,7 @@ impl MinerConfig {
         let mut guard = GuardConfig::from_settings(s, &rules)?;
         guard.settings.paced = policy.pacing.is_some();
         Ok(Self {
+            store: ptn_core::ops::store::Place::from_settings(s)?,
             data_dir: s.data_dir(),
             network,
             netuid,

@@ -10,6 +10,7 @@
 
 pub mod http;
 pub mod paper_year;
+pub mod postgres;
 pub mod process;
 pub mod script;
 pub mod vectors;

@@ -1,8 +1,9 @@
 //! `signals`: looking at what was accepted, sending it again, stopping it, following what happens.
 //!
-//! The same on a spool and on a server; both give the same view ([`crate::view`]). What retrying
+//! The same on a store and on a server; both give the same view ([`crate::view`]). What retrying
 //! and cancelling mean is left to the store's contract.
 
+mod migrate;
 mod source;
 mod tail;
 
@@ -102,6 +103,10 @@ pub(crate) fn command(settings: AddSettings) -> Command {
         ))
         .subcommand(with(by_id("cancel"), "Stops what was not sent yet"))
         .subcommand(with(tail, "Follows what happens, until Ctrl-C"))
+        .subcommand(with(
+            migrate::MigrateArgs::augment_args(Command::new("migrate")).after_help(migrate::HELP),
+            "Moves all signals between a data directory and a PostgreSQL database",
+        ))
 }
 
 /// Runs the command.
@@ -110,7 +115,7 @@ pub(crate) fn command(settings: AddSettings) -> Command {
 /// When the spool or the server refuses.
 pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let Some((name, matches)) = matches.subcommand() else {
-        return Err(Failure::usage("signals list, show, retry, cancel or tail?"));
+        return Err(Failure::usage("signals list, show, retry, cancel, tail or migrate?"));
     };
     let settings = crate::cli::resolve(&[COMMON], matches)?;
     let wrong = |e: clap::Error| Failure::usage(e.to_string());
@@ -122,9 +127,13 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
         "tail" => {
             let args = TailArgs::from_arg_matches(matches).map_err(wrong)?;
             crate::block_on(async {
-                let source = Source::open(&args.server, &settings)?;
+                let source = Source::open(&args.server, &settings).await?;
                 tail::run(&source, args.count, out).await
             })
+        }
+        "migrate" => {
+            let args = migrate::MigrateArgs::from_arg_matches(matches).map_err(wrong)?;
+            crate::block_on(migrate::run(&args, &settings, out))
         }
         name => {
             let args = IdArgs::from_arg_matches(matches).map_err(wrong)?;
@@ -134,7 +143,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
 }
 
 async fn list(args: ListArgs, settings: &Settings, out: &mut Output) -> Outcome {
-    let source = Source::open(&args.server, settings)?;
+    let source = Source::open(&args.server, settings).await?;
     let state = |s: &StateChoice| match s {
         StateChoice::Pending => SignalState::Pending,
         StateChoice::Processed => SignalState::Processed,
@@ -197,7 +206,7 @@ const fn style_of(state: SignalState) -> Style {
 }
 
 async fn by_id(name: &str, args: IdArgs, settings: &Settings, out: &mut Output) -> Outcome {
-    let source = Source::open(&args.server, settings)?;
+    let source = Source::open(&args.server, settings).await?;
     for given in &args.ids {
         let view = source.find(given).await?;
         match name {

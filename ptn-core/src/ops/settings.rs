@@ -41,6 +41,22 @@ pub const COMMON: &[Setting] = &[
         "Folder with received_signals, processed_signals and failed_signals",
     ),
     setting(
+        "store",
+        "store",
+        &[],
+        "fs|postgres://..",
+        Some("fs"),
+        "Where signals are kept: in the data directory, or in a PostgreSQL database that several machines share (postgres://USER@HOST:PORT/DATABASE; postgres alone takes the address from DATABASE_URL)",
+    ),
+    setting(
+        "store_lease",
+        "store-lease",
+        &[],
+        "DURATION",
+        Some("10s"),
+        "With a database: a miner that is not heard of for this long is taken over by another one",
+    ),
+    setting(
         "rules.set",
         "rules",
         &[],
@@ -546,6 +562,25 @@ const WALLET_PASSWORD_FILE: Setting = setting(
 /// Which wallet, for commands about wallets; all of them are settings of the miner too.
 pub const WALLET: &[Setting] = &[WALLET_PATH, WALLET_NAME, WALLET_HOTKEY, WALLET_PASSWORD_FILE];
 
+/// An address without its password. Whatever stands before the last `@` may belong to it.
+pub(super) fn hide_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let rest = match rest.rsplit_once('@') {
+        Some((login, place)) => match login.split_once(':') {
+            Some((user, _)) => format!("{user}:***@{place}"),
+            None => rest.to_owned(),
+        },
+        None => rest.to_owned(),
+    };
+    let Some((path, query)) = rest.split_once('?') else { return format!("{scheme}://{rest}") };
+    let part = |part: &str| match part.split_once('=') {
+        Some(("password", _)) => "password=***".to_owned(),
+        _ => part.to_owned(),
+    };
+    let query = query.split('&').map(part).collect::<Vec<_>>().join("&");
+    format!("{scheme}://{path}?{query}")
+}
+
 /// Every setting, for the shared file and the reference page.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
     COMMON.iter().chain(SERVER).chain(MINER).chain(GUARD)
@@ -570,6 +605,29 @@ impl Setting {
             "wallet.name" => Some("BT_WALLET_NAME"),
             "wallet.hotkey" => Some("BT_WALLET_HOTKEY"),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (given, shown) in [
+            ("fs", "fs"),
+            ("postgres://db/ptn", "postgres://db/ptn"),
+            ("postgres://me@db:1/ptn?sslmode=require", "postgres://me@db:1/ptn?sslmode=require"),
+            ("postgres://me:hunter2@db/ptn", "postgres://me:***@db/ptn"),
+            ("postgres://me:hun@ter2@db/ptn", "postgres://me:***@db/ptn"),
+            ("postgres://me:hun/ter2@db/ptn", "postgres://me:***@db/ptn"),
+            (
+                "postgres://db/ptn?user=me&password=hunter2",
+                "postgres://db/ptn?user=me&password=***",
+            ),
+        ] {
+            assert_eq!(hide_password(given), shown);
         }
     }
 }

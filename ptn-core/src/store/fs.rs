@@ -25,6 +25,7 @@ mod lock;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod watch;
 mod writer;
 
@@ -67,6 +68,8 @@ pub struct FsOptions {
     /// Whether to ask the kernel for notice of changed files; otherwise, and where it cannot,
     /// the store polls.
     pub inotify: bool,
+    /// Whether to open a directory although its signals were moved away: for moving them back.
+    pub even_if_moved: bool,
     /// The wall clock.
     pub clock: fn() -> UnixMs,
 }
@@ -79,6 +82,7 @@ impl FsOptions {
             journal_bytes: 32 * 1024 * 1024,
             settle: Duration::from_secs(1),
             inotify: true,
+            even_if_moved: false,
             clock: now_ms,
         }
     }
@@ -134,6 +138,7 @@ impl FsStore {
         let (hints, hint_queue) = mpsc::channel();
         let queues = Queues { requests, jobs, hints };
         let shared = Arc::new(Shared::new(spool, options, owner, queues));
+        shared.check_moved()?;
         let writer = Writer::open(Arc::clone(&shared))?;
         if owner {
             if let Err(e) = shared.spool.sweep_tmp() {
@@ -322,6 +327,10 @@ impl SignalStore for FsStore {
 
     async fn retry(&self, id: &OrderUuid) -> Result<(), StoreError> {
         self.run(Request::Retry { id: id.clone() }).await.map(drop)
+    }
+
+    fn kind(&self) -> &'static str {
+        "fs"
     }
 
     fn watch(&self) -> notice::Receiver<u64> {

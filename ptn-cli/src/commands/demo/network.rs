@@ -15,7 +15,7 @@ use ptn_core::paper::desk::PaperDesk;
 use ptn_core::rules::{Era, Rules};
 use ptn_core::sign::{Hotkey, Signer as _};
 use ptn_core::signal::OrderUuid;
-use ptn_core::store::FsStore;
+use ptn_core::store::SignalStore;
 use ptn_core::validator::{Fault, LoopbackValidator, ValidatorOptions};
 use ptn_miner::MinerError;
 use ptn_miner::config::MinerConfig;
@@ -60,7 +60,7 @@ pub(super) struct Network {
     dir: TempDir,
     key: String,
     url: String,
-    store: Arc<FsStore>,
+    store: Arc<dyn SignalStore>,
     stop: CancellationToken,
     miner: JoinHandle<Result<(), MinerError>>,
 }
@@ -154,8 +154,8 @@ impl Network {
         &self.url
     }
 
-    pub(super) fn store(&self) -> &FsStore {
-        &self.store
+    pub(super) fn store(&self) -> &dyn SignalStore {
+        self.store.as_ref()
     }
 
     pub(super) fn data_dir(&self) -> PathBuf {

@@ -4,7 +4,7 @@
 //! as used, and nothing else is known. A file with a `.reason.txt` beside it was never accepted.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::SystemTime;
@@ -45,6 +45,21 @@ impl Archive for Spool {
 }
 
 impl Spool {
+    /// The ids of all finished signals of ours, by their place.
+    pub(super) fn finished_ids(&self) -> Result<BTreeMap<u64, OrderUuid>, StoreError> {
+        let mut ids = BTreeMap::new();
+        for state in FOLDERS {
+            let folder = self.layout.finished(state);
+            for (_, name) in newest_names(folder).map_err(io_error("cannot list", folder))? {
+                let Ok(Some(text)) = self.read_finished(state, &name) else { continue };
+                if let Some(stored) = legacy::read_finished(&text) {
+                    ids.insert(stored.seq, stored.signal.id().clone());
+                }
+            }
+        }
+        Ok(ids)
+    }
+
     fn read_finished(&self, state: SignalState, name: &str) -> Result<Option<String>, StoreError> {
         let folder = self.layout.finished(state);
         let path = folder.join(name);

@@ -11,6 +11,7 @@
 //!   .ptn/journal.lock         held while the journal is read or extended
 //!   .ptn/journal/journal.log  the truth; see `journal`
 //!   .ptn/journal.damaged      copy of a journal that could not be read
+//!   .ptn/moved                names the store that has the signals now; nothing is taken any more
 //!   .ptn/nonce                the last nonce that was signed; see `transport::nonce`
 //!   .ptn/tmp/                 files in the making; swept by the owner at start
 //! ```
@@ -40,6 +41,7 @@ pub(super) struct Layout {
     pub(super) journal_lock: PathBuf,
     pub(super) owner_lock: PathBuf,
     pub(super) damaged: PathBuf,
+    pub(super) moved: PathBuf,
 }
 
 impl Layout {
@@ -55,6 +57,7 @@ impl Layout {
             journal_lock: private.join("journal.lock"),
             owner_lock: private.join("lock"),
             damaged: private.join("journal.damaged"),
+            moved: private.join("moved"),
             journal_dir,
             private,
             root,
