@@ -17,6 +17,7 @@
 //!
 //! Deciding what to send, when and to whom is left to [`crate::deliver`].
 
+pub mod audit;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 #[cfg(feature = "fs")]

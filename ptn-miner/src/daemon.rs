@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ptn_core::chain::Network;
 use ptn_core::deliver::{Engine, EngineError};
@@ -10,8 +11,9 @@ use ptn_core::error::ErrorClass;
 use ptn_core::ops::config::ConfigError;
 use ptn_core::ops::lock::{HotkeyInUse, HotkeyLock};
 use ptn_core::ops::process;
-use ptn_core::ops::store::Place;
+use ptn_core::ops::store::{Opened, Place};
 use ptn_core::sign::Signer as _;
+use ptn_core::store::fs::{FsStore, Retention};
 use ptn_core::store::postgres::Watermark;
 use ptn_core::store::{SignalStore, StoreError};
 use ptn_core::transport::HttpTransport;
@@ -211,6 +213,9 @@ pub async fn run(
         let monitor = Monitor::new(store, engine, targets, chain.clone(), &up);
         tokio::spawn(monitor.serve(listener, down.clone()));
     }
+    if let (Opened::Fs(store), false) = (&opened, config.retention.is_keep()) {
+        tokio::spawn(tidy(Arc::clone(store), config.retention, down.clone()));
+    }
     let pending = shared_store.pending().await?;
     let say = |what: &str| {
         tracing::info!(
@@ -269,6 +274,26 @@ pub async fn run(
     begun?;
     tracing::info!("stopped; what is unfinished continues at the next start");
     Ok(served?)
+}
+
+/// Moves and deletes old processed signals, now and every hour.
+async fn tidy(store: Arc<FsStore>, retention: Retention, stop: CancellationToken) {
+    let mut hourly = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = hourly.tick() => {}
+        }
+        match store.tidy(retention).await {
+            Ok(done) if done.archived + done.deleted > 0 => tracing::info!(
+                archived = done.archived,
+                deleted = done.deleted,
+                "old processed signals moved away"
+            ),
+            Ok(_) => {}
+            Err(e) => tracing::warn!(code = e.code(), "old processed signals stay for now: {e}"),
+        }
+    }
 }
 
 fn lock_hotkey(config: &MinerConfig, hotkey: &str) -> Result<HotkeyLock, HotkeyInUse> {

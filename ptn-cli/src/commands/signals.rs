@@ -4,13 +4,15 @@
 //! and cancelling mean is left to the store's contract.
 
 mod migrate;
+mod receipt;
 mod source;
 mod tail;
+mod verify;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches as _, ValueEnum};
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
-use ptn_core::ops::settings::{COMMON, Setting};
+use ptn_core::ops::settings::{COMMON, Setting, WALLET};
 use ptn_core::record::SignalState;
 use ptn_core::store::Filter;
 use serde::Serialize;
@@ -18,6 +20,7 @@ use serde_json::json;
 
 use self::source::Source;
 use super::target::ServerArgs;
+use super::wallet::btcli;
 use crate::Outcome;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
@@ -102,6 +105,19 @@ pub(crate) fn command(settings: AddSettings) -> Command {
             "Sends a failed signal again, to the validators that did not acknowledge it",
         ))
         .subcommand(with(by_id("cancel"), "Stops what was not sent yet"))
+        .subcommand(btcli(settings(
+            receipt::ReceiptArgs::augment_args(Command::new("receipt"))
+                .about("The receipt: who answered what and when, with the digest of each request"),
+            &[COMMON, WALLET],
+        )))
+        .subcommand(
+            receipt::CheckArgs::augment_args(Command::new("check-receipt"))
+                .about("Says whether receipts that were kept are as they were issued"),
+        )
+        .subcommand(with(
+            Command::new("verify").after_help(verify::HELP),
+            "Checks every checksum and every promise of a store from which nobody delivers",
+        ))
         .subcommand(with(tail, "Follows what happens, until Ctrl-C"))
         .subcommand(with(
             migrate::MigrateArgs::augment_args(Command::new("migrate")).after_help(migrate::HELP),
@@ -115,10 +131,24 @@ pub(crate) fn command(settings: AddSettings) -> Command {
 /// When the spool or the server refuses.
 pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let Some((name, matches)) = matches.subcommand() else {
-        return Err(Failure::usage("signals list, show, retry, cancel, tail or migrate?"));
+        return Err(Failure::usage(
+            "signals list, show, retry, cancel, receipt, verify, tail or migrate?",
+        ));
     };
-    let settings = crate::cli::resolve(&[COMMON], matches)?;
     let wrong = |e: clap::Error| Failure::usage(e.to_string());
+    match name {
+        "check-receipt" => {
+            let args = receipt::CheckArgs::from_arg_matches(matches).map_err(wrong)?;
+            return receipt::check(&args, out);
+        }
+        "receipt" => {
+            let args = receipt::ReceiptArgs::from_arg_matches(matches).map_err(wrong)?;
+            let settings = crate::cli::resolve(&[COMMON, WALLET], matches)?;
+            return crate::block_on(receipt::run(&args, &settings, out));
+        }
+        _ => {}
+    }
+    let settings = crate::cli::resolve(&[COMMON], matches)?;
     match name {
         "list" => {
             let args = ListArgs::from_arg_matches(matches).map_err(wrong)?;
@@ -131,6 +161,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
                 tail::run(&source, args.count, out).await
             })
         }
+        "verify" => crate::block_on(verify::run(&settings, out)),
         "migrate" => {
             let args = migrate::MigrateArgs::from_arg_matches(matches).map_err(wrong)?;
             crate::block_on(migrate::run(&args, &settings, out))

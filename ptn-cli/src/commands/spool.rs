@@ -38,14 +38,23 @@ pub async fn open_or_create(
 /// When it does not, or the store cannot be opened.
 pub async fn open_existing(settings: &Settings) -> Result<Opened, Failure> {
     let place = Place::from_settings(settings)?;
-    if let Some(dir) = place.dir()
-        && !dir.join("received_signals").is_dir()
-    {
-        let text = format!("{} is no data directory: received_signals is not there", dir.display());
-        return Err(Failure::new(process::USAGE, "no_data_dir", text)
-            .hint("name it with --data-dir, or send a first signal, which creates it"));
+    if let Some(dir) = place.dir() {
+        there(dir)?;
     }
     Ok(place.open(&Arc::new(settings.rules()?)).await?)
+}
+
+/// Whether a data directory is there.
+///
+/// # Errors
+/// When it is not.
+pub fn there(dir: &Path) -> Result<(), Failure> {
+    if dir.join("received_signals").is_dir() {
+        return Ok(());
+    }
+    let text = format!("{} is no data directory: received_signals is not there", dir.display());
+    Err(Failure::new(process::USAGE, "no_data_dir", text)
+        .hint("name it with --data-dir, or send a first signal, which creates it"))
 }
 
 /// Who delivers from a store, for people; `None` when nobody does.

@@ -87,7 +87,7 @@ impl Attempt {
         let order = self.active.order(&self.shared.policy.repo_version);
         let lapsed = |certainty| {
             let message = "the store did not confirm in time that this process delivers".to_owned();
-            Err(TransportError { certainty, code: "lease_lapsed", message })
+            Err(TransportError::new(certainty, "lease_lapsed", message))
         };
         if !matches!(self.shared.store.hold(&self.active.lease), Hold::Until(_)) {
             return (lapsed(Certainty::NotSent), Duration::ZERO);
@@ -102,7 +102,7 @@ impl Attempt {
                     "validator {}: the transport panicked, which is a bug; the order may have arrived",
                     self.validator.hotkey
                 );
-                Err(TransportError { certainty: Certainty::MaybeSent, code: "panicked", message })
+                Err(TransportError::new(Certainty::MaybeSent, "panicked", message))
             }),
             () = self.lease_lapses() => lapsed(Certainty::MaybeSent),
         };
@@ -154,6 +154,11 @@ impl Attempt {
             r.round_trip_us = u64::try_from(took.as_micros()).ok();
             r.order_json.clone_from(&reply.order_json);
         }
+        let requests = match result {
+            Ok(reply) => &reply.requests,
+            Err(error) => &error.requests,
+        };
+        r.note_requests(requests, judged.code, now);
         let lost_before = self.before.maybe_sent;
         let allowed = policy.attempts(&r, self.shared.acked_before(&r.hotkey));
         let tries_left = r.attempts.saturating_sub(r.waits) < allowed;

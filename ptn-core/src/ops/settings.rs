@@ -428,6 +428,22 @@ pub const MINER: &[Setting] = &[
         "off: a signal that some but not all acknowledged counts as processed (default: on, off on test)",
     ),
     setting(
+        "retention.archive_after",
+        "retention.archive-after",
+        &[],
+        "DURATION|never",
+        Some("never"),
+        "Processed signals older than this move to archived_signals/YYYY-MM in the data directory; their ids stay taken",
+    ),
+    setting(
+        "retention.delete_after",
+        "retention.delete-after",
+        &[],
+        "DURATION|never",
+        Some("never"),
+        "Archived signals older than this are deleted, at least 7d; the id of a deleted one could be used again",
+    ),
+    setting(
         "axon.port",
         "axon.port",
         &["axon-port"],

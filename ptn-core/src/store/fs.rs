@@ -22,10 +22,12 @@ mod folders;
 mod journal;
 mod layout;
 mod lock;
+mod retention;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod verify;
 mod watch;
 mod writer;
 
@@ -37,6 +39,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{broadcast, watch as notice};
+
+pub use self::retention::{Retention, Tidied};
+pub use self::verify::verify;
 
 use self::disk::{Disk, RealDisk};
 use self::durable::{Spool, io_error};

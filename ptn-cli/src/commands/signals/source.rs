@@ -6,6 +6,7 @@ use hyper::Method;
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
 use ptn_core::ops::store::Opened;
+use ptn_core::record::receipt::Receipt;
 use ptn_core::signal::OrderUuid;
 use ptn_core::store::{Filter, StoreError};
 use serde::Deserialize;
@@ -113,6 +114,25 @@ impl Source {
             Self::Server(server) => {
                 let answer = get(server, &format!("/api/signals/{id}")).await?;
                 if answer.status == 404 { Ok(None) } else { read(server, &answer).map(Some) }
+            }
+        }
+    }
+
+    /// The receipt of a signal.
+    pub(super) async fn receipt(&self, id: &str) -> Result<Receipt, Failure> {
+        match self {
+            Self::Store(store) => {
+                let id = parse(id)?;
+                let stored = store.signals().get(&id).await?;
+                stored.as_ref().map(Receipt::of).ok_or_else(|| StoreError::NotFound { id }.into())
+            }
+            Self::Server(server) => {
+                let answer = get(server, &format!("/api/signals/{id}/receipt")).await?;
+                if answer.status != 200 {
+                    return Err(refused(server, &answer));
+                }
+                Receipt::read(&answer.body)
+                    .map_err(|e| Failure::failed("bad_answer", format!("{}: {e}", server.name())))
             }
         }
     }
