@@ -60,6 +60,12 @@ impl Database {
         sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&mut connection).await.unwrap()
     }
 
+    /// The one number that a query answers.
+    pub async fn number(&self, sql: &str) -> i64 {
+        use sqlx::Row as _;
+        self.sql(sql).await[0].get(0)
+    }
+
     /// Ends every session but the one that asks, as a restart of the server would.
     pub async fn end_sessions(&self) {
         self.sql(

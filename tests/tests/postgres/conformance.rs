@@ -23,6 +23,8 @@ impl Pg {
         let database = self.database.get_or_init(Database::new).await;
         let mut options = super::options(&database.url());
         options.listen = !self.deaf;
+        // The suite is about what happens, not how soon.
+        options.patience = super::PATIENCE;
         options
     }
 

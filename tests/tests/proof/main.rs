@@ -55,7 +55,9 @@ pub(crate) async fn deliver(store: &Arc<FsStore>, signals: &[Signal]) {
     let hotkey = Arc::new(Hotkey::from_seed([1; 32]));
     let engine = Engine::builder()
         .store(Arc::clone(store) as _)
-        .directory(Arc::new(StaticDirectory::new(validators.iter().map(|v| v.entry(Wire::Btauth)))))
+        .directory(Arc::new(StaticDirectory::new(
+            validators.iter().map(|v| v.entry(Wire::Btauth)).collect(),
+        )))
         .transport(Arc::new(HttpTransport::new(hotkey, options)))
         .policy(policy)
         .start()
