@@ -20,7 +20,6 @@ use serde_json::json;
 
 use self::source::Source;
 use super::target::ServerArgs;
-use super::wallet::btcli;
 use crate::Outcome;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
@@ -105,11 +104,11 @@ pub(crate) fn command(settings: AddSettings) -> Command {
             "Sends a failed signal again, to the validators that did not acknowledge it",
         ))
         .subcommand(with(by_id("cancel"), "Stops what was not sent yet"))
-        .subcommand(btcli(settings(
+        .subcommand(settings(
             receipt::ReceiptArgs::augment_args(Command::new("receipt"))
                 .about("The receipt: who answered what and when, with the digest of each request"),
             &[COMMON, WALLET],
-        )))
+        ))
         .subcommand(
             receipt::CheckArgs::augment_args(Command::new("check-receipt"))
                 .about("Says whether receipts that were kept are as they were issued"),

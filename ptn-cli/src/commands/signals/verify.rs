@@ -71,6 +71,9 @@ pub(super) async fn run(settings: &Settings, out: &mut Output) -> Outcome {
     if seen.is_sound() {
         return Ok(process::OK);
     }
+    if out.is_json() {
+        return Ok(process::FAILED);
+    }
     let text = format!("{} does not hold what it promises", place.name());
     Err(Failure::failed("store_broken", text)
         .hint("keep a copy of it as it is now; then compare with a backup, signal by signal"))
