@@ -37,11 +37,8 @@ impl ValidatorTransport for DryRun {
             println!("{}: not reached", to.address());
             // NotSent: the engine may try again under every rule set. MaybeSent would make it ask
             // whether validators recognise a repeat.
-            return Err(TransportError {
-                certainty: Certainty::NotSent,
-                code: "connect",
-                message: "the line is not open yet".to_owned(),
-            });
+            let message = "the line is not open yet";
+            return Err(TransportError::new(Certainty::NotSent, "connect", message));
         }
         println!("{}: {}", to.address(), order.signal);
         Ok(ValidatorReply {

@@ -71,6 +71,12 @@ pub fn now() -> UnixMs {
     jiff::Timestamp::now().as_millisecond()
 }
 
+/// A fraction with its sign: `+1.2345 %`.
+pub fn percent(share: f64) -> String {
+    let text = format!("{:+.4} %", share * 100.0);
+    if text == "-0.0000 %" { "+0.0000 %".to_owned() } else { text }
+}
+
 /// How long ago: `3s`, `12m`, `5h`, `9d`.
 pub fn age(at: UnixMs, now: UnixMs) -> String {
     let seconds = now.saturating_sub(at).max(0) / 1000;

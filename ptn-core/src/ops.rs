@@ -10,6 +10,8 @@ pub mod lock;
 pub mod logging;
 pub mod process;
 pub mod settings;
+#[cfg(all(feature = "fs", feature = "postgres"))]
+pub mod store;
 #[cfg(feature = "wallet")]
 pub mod terminal;
 #[cfg(feature = "wallet")]

@@ -4,6 +4,7 @@
 //! is left to [`crate::store`]; deciding them to [`crate::deliver`].
 
 pub mod legacy;
+pub mod receipt;
 
 use std::collections::BTreeMap;
 
@@ -91,6 +92,24 @@ impl std::fmt::Display for SignalState {
     }
 }
 
+/// One signed request to a validator and what came of it, for the signal's receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedRequest {
+    /// When it left, by our clock.
+    pub at: UnixMs,
+    /// Its nonce, which was signed with it.
+    pub nonce: u64,
+    /// Lower-case hex of the SHA-256 of the request as it was handed to the connection: the request
+    /// line, every header as `name: value`, an empty line, the body; lines end in `\n`.
+    pub sha256: String,
+    /// The code of what came back (`accepted`, `timeout`, ...); empty while it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub code: String,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<UnixMs>,
+}
+
 /// The delivery of one signal to one validator so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ValidatorRecord {
@@ -129,7 +148,14 @@ pub struct ValidatorRecord {
     /// Stake and trust are not repeated here; the validator's trust decides who is `required`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub v_trust: Option<f64>,
+    /// The signed requests that went out, the latest [`MOST_REQUESTS`] of them. Attempts that reached
+    /// nobody have none; of an attempt during which this process died nothing is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<SignedRequest>,
 }
+
+/// So many signed requests are kept per validator and signal.
+pub const MOST_REQUESTS: usize = 32;
 
 fn is_zero(n: &u32) -> bool {
     *n == 0
@@ -153,11 +179,23 @@ impl ValidatorRecord {
             at,
             round_trip_us: None,
             v_trust: None,
+            requests: Vec::new(),
         }
     }
 }
 
 impl ValidatorRecord {
+    /// Notes what an attempt signed, and what came back to the last of it.
+    pub(crate) fn note_requests(&mut self, requests: &[SignedRequest], code: &str, at: UnixMs) {
+        self.requests.extend_from_slice(requests);
+        if let (Some(last), false) = (self.requests.last_mut(), requests.is_empty()) {
+            code.clone_into(&mut last.code);
+            last.answered_at = Some(at);
+        }
+        let surplus = self.requests.len().saturating_sub(MOST_REQUESTS);
+        self.requests.drain(..surplus);
+    }
+
     /// An attempt begins.
     fn begin(&mut self) {
         self.attempts += 1;

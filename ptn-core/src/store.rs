@@ -11,9 +11,13 @@
 //!    is refused ([`StoreError::LeaseLost`]).
 //! 4. `finish` moves a signal to its terminal state exactly once; nothing is ever deleted.
 //! 5. `watch` wakes soon after anything changed. It is a hint: look again, and poll as well.
+//! 6. Of all processes that share a store, one at a time delivers. Nothing may be sent on a lease
+//!    unless `hold` has just said so, and `tenure` changes whenever somebody else may have delivered
+//!    in between. A store that one process owns for as long as it lives need not say anything.
 //!
 //! Deciding what to send, when and to whom is left to [`crate::deliver`].
 
+pub mod audit;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 #[cfg(feature = "fs")]
@@ -21,10 +25,15 @@ pub mod fs;
 #[cfg_attr(not(feature = "fs"), allow(dead_code, reason = "parts that only the spool needs"))]
 mod index;
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+pub mod transfer;
 
 #[cfg(feature = "fs")]
 pub use fs::FsStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PgStore;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -86,6 +95,27 @@ pub struct Lease {
     pub stored: StoredSignal,
 }
 
+/// Whether a lease may be acted upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Yes, until then; ask again at that time, it may have been extended. `None`: for as long as
+    /// this process lives.
+    Until(Option<tokio::time::Instant>),
+    /// Nobody can tell now, because the store has not confirmed it for too long. Ask again soon.
+    Unsure,
+    /// No: another owner continues with the signal.
+    Lost,
+}
+
+/// A time during which one process delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tenure {
+    /// Changes when this process begins to deliver after others may have.
+    pub number: u64,
+    /// Signals up to this `seq` may have been sent by others without a word in the store.
+    pub others_up_to: u64,
+}
+
 /// Which signals to list.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -97,6 +127,13 @@ pub struct Filter {
     pub before_seq: Option<u64>,
     /// At most this many, newest first; 0 means 100.
     pub limit: usize,
+}
+
+impl Tenure {
+    /// Whether a signal may have been sent by others.
+    pub fn may_be_known(&self, stored: &StoredSignal) -> bool {
+        stored.seq <= self.others_up_to
+    }
 }
 
 impl Filter {
@@ -191,6 +228,81 @@ pub enum StoreError {
     /// restart has read it again.
     #[error("the store stopped after a failed sync ({0}); check the disk and restart")]
     Poisoned(String),
+    /// The database does not answer, or not as it should.
+    #[error("{server} cannot be used now: {why}; {}",
+        if *maybe { "the signal may have been stored: send it again under the same order_uuid" }
+        else { "nothing was stored, try again" }
+    )]
+    Unavailable {
+        /// The server, without a password.
+        server: String,
+        /// What happened.
+        why: String,
+        /// What was asked may have been done all the same.
+        maybe: bool,
+    },
+    /// The database refuses, and will again.
+    #[error("{server} refuses ({code}): {why}")]
+    Database {
+        /// The server, without a password.
+        server: String,
+        /// SQLSTATE.
+        code: String,
+        /// The server's words.
+        why: String,
+    },
+    /// The address of a database cannot be used.
+    #[error(
+        "the address of the store cannot be used: {why}; expected postgres://USER@HOST:PORT/DATABASE"
+    )]
+    Address {
+        /// What is wrong with it; never the address itself, which may hold a password.
+        why: String,
+    },
+    /// The tables are of another release.
+    #[error(
+        "{server} has tables of release {found} and this program knows up to {known}; use a newer program"
+    )]
+    Schema {
+        /// The server, without a password.
+        server: String,
+        /// What is there.
+        found: i32,
+        /// What this program knows.
+        known: i32,
+    },
+    /// Somebody else delivers from this store.
+    #[error("{owner} delivers from {server}; stop it first")]
+    InUse {
+        /// The server, without a password.
+        server: String,
+        /// Who.
+        owner: String,
+    },
+    /// The store's signals are those of another hotkey.
+    #[error(
+        "the signals in {server} are delivered with hotkey {account} (by {owner}), not with {ours}: give this miner a --store of its own, or stop the other one first"
+    )]
+    Account {
+        /// The server, without a password.
+        server: String,
+        /// Whose signals they are.
+        account: String,
+        /// Who delivers them, or did.
+        owner: String,
+        /// Whom we would deliver for.
+        ours: String,
+    },
+    /// Everything was moved to another store.
+    #[error(
+        "the signals of {from} were moved to {to}: use --store {to}, or move them back with `ptn-cli signals migrate`"
+    )]
+    Moved {
+        /// From where.
+        from: String,
+        /// To where; shows no password.
+        to: String,
+    },
     /// Stored data is damaged.
     #[error("{path} is damaged at byte {at}: {what}; run `ptn-cli doctor` before starting again")]
     Corrupt {
@@ -215,6 +327,13 @@ impl StoreError {
             Self::Full { .. } => "disk_full",
             Self::Io { .. } => "store_io",
             Self::Poisoned(_) => "store_poisoned",
+            Self::Unavailable { .. } => "store_unavailable",
+            Self::Database { .. } => "store_database",
+            Self::Address { .. } => "store_address",
+            Self::Schema { .. } => "store_schema",
+            Self::InUse { .. } => "store_in_use",
+            Self::Account { .. } => "store_account",
+            Self::Moved { .. } => "store_moved",
             Self::Corrupt { .. } => "store_corrupt",
         }
     }
@@ -223,7 +342,7 @@ impl StoreError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Conflict { .. } | Self::WrongState { .. } => ErrorClass::Conflict,
-            Self::NotFound { .. } => ErrorClass::Input,
+            Self::NotFound { .. } | Self::Address { .. } => ErrorClass::Input,
             Self::Corrupt { .. } => ErrorClass::Corrupt,
             _ => ErrorClass::Unavailable,
         }
@@ -237,8 +356,24 @@ pub trait SignalStore: Send + Sync + 'static {
     async fn accept(&self, signal: &Signal) -> Result<Accepted, StoreError>;
 
     /// Up to `limit` unfinished and unclaimed signals in order of acceptance, now leased to the
-    /// caller. Only one owner delivers from a store of one machine at a time.
+    /// caller. None while another process delivers from this store.
     async fn claim(&self, limit: usize) -> Result<Vec<Lease>, StoreError>;
+
+    /// Whether a lease may be acted upon now: asked right before something is sent, and again when
+    /// the time that it names has come. Never waits.
+    fn hold(&self, _lease: &Lease) -> Hold {
+        Hold::Until(None)
+    }
+
+    /// Since when this process delivers: asked after every claim.
+    fn tenure(&self) -> Tenure {
+        Tenure::default()
+    }
+
+    /// What kind of store it is, in a word, for health pages.
+    fn kind(&self) -> &'static str {
+        "custom"
+    }
 
     /// Keeps progress with a claimed signal; durable when it returns. Calls made one after the
     /// other are kept in that order even when they are not awaited in between.
@@ -293,7 +428,7 @@ pub struct StoreEvent {
 }
 
 /// The kinds of [`StoreEvent`].
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum StoreChange {
     /// It was accepted.

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::directory::Validator;
 use crate::json::Json;
+use crate::record::SignedRequest;
 use crate::signal::{OrderUuid, Signal};
 
 /// Whether bytes of a request may have reached the validator.
@@ -97,6 +98,8 @@ pub struct ValidatorReply {
     pub retry_after: Option<Duration>,
     /// Whether the answer looks like a peer that speaks the other wire.
     pub other_wire: bool,
+    /// What was signed and sent, for the signal's receipt.
+    pub requests: Vec<SignedRequest>,
 }
 
 /// An attempt without a usable answer.
@@ -111,6 +114,15 @@ pub struct TransportError {
     pub code: &'static str,
     /// What happened, where, and what to do.
     pub message: String,
+    /// What was signed and sent, for the signal's receipt.
+    pub requests: Vec<SignedRequest>,
+}
+
+impl TransportError {
+    /// An attempt of which nothing was signed yet.
+    pub fn new(certainty: Certainty, code: &'static str, message: impl Into<String>) -> Self {
+        Self { certainty, code, message: message.into(), requests: Vec::new() }
+    }
 }
 
 /// Hands orders to validators.

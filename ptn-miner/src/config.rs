@@ -12,6 +12,7 @@ use ptn_core::ops::guard::GuardConfig;
 use ptn_core::ops::{chain, wallet};
 use ptn_core::order::ExecutionType;
 use ptn_core::rules::Rules;
+use ptn_core::store::fs::Retention;
 use ptn_core::transport::address::AddressPolicy;
 use ptn_core::wallet::Place;
 use ptn_server::ServerConfig;
@@ -28,7 +29,9 @@ pub enum Source {
 /// Everything that a miner needs to run.
 #[derive(Debug, Clone)]
 pub struct MinerConfig {
-    /// The spool.
+    /// Where signals are.
+    pub store: ptn_core::ops::store::Place,
+    /// The spool; with a database, for what belongs to this machine.
     pub data_dir: PathBuf,
     /// The rule set.
     pub rules: Arc<Rules>,
@@ -52,6 +55,8 @@ pub struct MinerConfig {
     pub server: Option<(SocketAddr, ServerConfig)>,
     /// What judges signals before they are sent.
     pub guard: GuardConfig,
+    /// What becomes of processed signals in time.
+    pub retention: Retention,
     /// How long attempts under way may take after the stop.
     pub grace: Duration,
 }
@@ -75,6 +80,7 @@ impl MinerConfig {
         let mut guard = GuardConfig::from_settings(s, &rules)?;
         guard.settings.paced = policy.pacing.is_some();
         Ok(Self {
+            store: ptn_core::ops::store::Place::from_settings(s)?,
             data_dir: s.data_dir(),
             network,
             netuid,
@@ -86,6 +92,7 @@ impl MinerConfig {
             guard,
             monitor: monitor(s)?,
             server: server(s)?,
+            retention: retention(s)?,
             grace: s.duration("shutdown.grace")?.unwrap_or(Duration::from_secs(10)),
             rules,
         })
@@ -205,6 +212,22 @@ pub fn policy(
     policy.partial_is_failed =
         s.switch("delivery.write_failed_signal_logs")?.unwrap_or(network != Network::Test);
     Ok(policy)
+}
+
+fn retention(s: &Settings) -> Result<Retention, ConfigError> {
+    const WEEK: Duration = Duration::from_secs(7 * 86_400);
+    let mut retention = Retention::KEEP;
+    retention.archive_after = age(s, "retention.archive_after")?;
+    retention.delete_after = age(s, "retention.delete_after")?;
+    if retention.delete_after.is_some_and(|age| age < WEEK) {
+        let why = "at least 7d: a caller that sends an old order_uuid again must be recognised";
+        return Err(s.bad("retention.delete_after", why));
+    }
+    if retention.delete_after.is_some() && retention.archive_after.is_none() {
+        let why = "needs retention.archive_after: only archived signals are deleted";
+        return Err(s.bad("retention.delete_after", why));
+    }
+    Ok(retention)
 }
 
 /// An age, or `None` for `never`.

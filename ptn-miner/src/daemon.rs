@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ptn_core::chain::Network;
 use ptn_core::deliver::{Engine, EngineError};
@@ -10,8 +11,10 @@ use ptn_core::error::ErrorClass;
 use ptn_core::ops::config::ConfigError;
 use ptn_core::ops::lock::{HotkeyInUse, HotkeyLock};
 use ptn_core::ops::process;
+use ptn_core::ops::store::{Opened, Place};
 use ptn_core::sign::Signer as _;
-use ptn_core::store::fs::{FsOptions, FsStore};
+use ptn_core::store::fs::{FsStore, Retention};
+use ptn_core::store::postgres::Watermark;
 use ptn_core::store::{SignalStore, StoreError};
 use ptn_core::transport::HttpTransport;
 use ptn_core::transport::http::HttpOptions;
@@ -71,7 +74,15 @@ impl MinerError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Hotkey(_) => process::USAGE,
-            Self::Store(StoreError::Locked { .. }) | Self::HotkeyInUse(_) => process::UNAVAILABLE,
+            Self::Store(
+                StoreError::Locked { .. }
+                | StoreError::InUse { .. }
+                | StoreError::Unavailable { .. },
+            )
+            | Self::HotkeyInUse(_) => process::UNAVAILABLE,
+            Self::Store(
+                StoreError::Account { .. } | StoreError::Address { .. } | StoreError::Moved { .. },
+            ) => process::USAGE,
             Self::Chain(ChainStartError::NotRegistered { .. }) => process::REFUSED,
             Self::Chain(ChainStartError::NoValidators { error, .. }) => match error.class() {
                 ErrorClass::Input | ErrorClass::Conflict => process::USAGE,
@@ -83,7 +94,7 @@ impl MinerError {
 }
 
 /// What runs, once everything listens.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Started {
     /// The hotkey that signs.
     pub hotkey: String,
@@ -91,8 +102,14 @@ pub struct Started {
     pub server: Option<SocketAddr>,
     /// Where health and metrics are.
     pub monitor: Option<SocketAddr>,
-    /// The spool.
-    pub store: Arc<FsStore>,
+    /// The store.
+    pub store: Arc<dyn SignalStore>,
+}
+
+impl std::fmt::Debug for Started {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Started").field("hotkey", &self.hotkey).finish_non_exhaustive()
+    }
 }
 
 /// Runs a miner until `stop`. `started` is told once everything listens; validators from the chain
@@ -112,8 +129,12 @@ pub async fn run(
         Source::File(file) => Some(validators::read(file)?),
         Source::Chain(_) => None,
     };
-    let options = FsOptions::new(Arc::clone(&config.rules));
-    let store = Arc::new(FsStore::open_owner(&config.data_dir, options)?);
+    let mut place = config.store.clone();
+    if let Place::Postgres(options) = &mut place {
+        options.account = Some(hotkey.hotkey().to_owned());
+        options.watermark = Some(Watermark { ahead: nonce::ahead_of, raise: nonce::raise });
+    }
+    let opened = place.open_owner(&config.rules).await?;
     let _in_use = match lock_hotkey(&config, hotkey.hotkey()) {
         // Validators of one's own, listed by hand, have no budget that two miners could fight over.
         Err(e) if config.network == Network::Local && list.is_some() => {
@@ -123,7 +144,7 @@ pub async fn run(
         lock => Some(lock?),
     };
     let nonces = config.data_dir.join(".ptn/nonce");
-    if let Err(error) = nonce::keep(&nonces) {
+    if let Err(error) = private_folder(&config.data_dir).and_then(|()| nonce::keep(&nonces)) {
         tracing::warn!(file = %nonces.display(), %error, "the last nonce cannot be kept for the next run");
     }
     let monitor_listener = listen(config.monitor, "--axon.port").await?;
@@ -148,7 +169,7 @@ pub async fn run(
             Arc::clone(chain.directory()) as _
         }
     };
-    let shared_store: Arc<dyn SignalStore> = Arc::clone(&store) as _;
+    let shared_store = opened.signals();
     // From here on, so that no failure is missed as a hint.
     let events = shared_store.events();
     let mut guard_config = config.guard.clone();
@@ -185,18 +206,21 @@ pub async fn run(
         hotkey: hotkey.hotkey().to_owned(),
         server: address(&server_listener),
         monitor: address(&monitor_listener),
-        store: Arc::clone(&store),
+        store: Arc::clone(&shared_store),
     };
     if let Some(listener) = monitor_listener {
-        let (store, engine) = (Arc::clone(&shared_store), Arc::clone(&engine));
+        let (store, engine) = (opened.clone(), Arc::clone(&engine));
         let monitor = Monitor::new(store, engine, targets, chain.clone(), &up);
         tokio::spawn(monitor.serve(listener, down.clone()));
     }
-    let pending = store.pending().await?;
+    if let (Opened::Fs(store), false) = (&opened, config.retention.is_keep()) {
+        tokio::spawn(tidy(Arc::clone(store), config.retention, down.clone()));
+    }
+    let pending = shared_store.pending().await?;
     let say = |what: &str| {
         tracing::info!(
             hotkey = up.hotkey, rules = %config.rules.era, policy = ?config.policy.select,
-            data_dir = %config.data_dir.display(), pending = pending.count,
+            store = opened.name(), pending = pending.count,
             guard = config.guard.mode.as_str(),
             server = up.server.map(|a| a.to_string()), monitor = up.monitor.map(|a| a.to_string()),
             "{what}"
@@ -246,9 +270,30 @@ pub async fn run(
         // After the last acknowledgement. Its own troubles are in the log.
         keeping.await.ok();
     }
+    opened.close().await;
     begun?;
     tracing::info!("stopped; what is unfinished continues at the next start");
     Ok(served?)
+}
+
+/// Moves and deletes old processed signals, now and every hour.
+async fn tidy(store: Arc<FsStore>, retention: Retention, stop: CancellationToken) {
+    let mut hourly = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = hourly.tick() => {}
+        }
+        match store.tidy(retention).await {
+            Ok(done) if done.archived + done.deleted > 0 => tracing::info!(
+                archived = done.archived,
+                deleted = done.deleted,
+                "old processed signals moved away"
+            ),
+            Ok(_) => {}
+            Err(e) => tracing::warn!(code = e.code(), "old processed signals stay for now: {e}"),
+        }
+    }
 }
 
 fn lock_hotkey(config: &MinerConfig, hotkey: &str) -> Result<HotkeyLock, HotkeyInUse> {
@@ -257,7 +302,19 @@ fn lock_hotkey(config: &MinerConfig, hotkey: &str) -> Result<HotkeyLock, HotkeyI
         Network::Archive => Network::Finney,
         network => network,
     };
-    HotkeyLock::take(hotkey, network.as_str(), config.netuid, &config.wallet.folder())
+    let (network, beside) = (network.as_str(), config.wallet.folder());
+    match &config.store {
+        Place::Dir(_) => HotkeyLock::take(hotkey, network, config.netuid, &beside),
+        Place::Postgres(options) => {
+            HotkeyLock::share(hotkey, network, config.netuid, &beside, options.name())
+        }
+    }
+}
+
+/// Where the last nonce and the last list of validators are kept, also beside a database.
+fn private_folder(data_dir: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir.join(".ptn"))
 }
 
 async fn listen(

@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use ptn_core::deliver::Engine;
+use ptn_core::ops::store::Opened;
 use ptn_core::store::SignalStore;
 use ptn_server::metrics::{self, Metrics};
 use serde_json::json;
@@ -20,6 +21,7 @@ use crate::targets::Targets;
 
 pub(crate) struct Monitor {
     store: Arc<dyn SignalStore>,
+    opened: Opened,
     engine: Arc<Engine>,
     metrics: Metrics,
     hotkey: String,
@@ -29,7 +31,7 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     pub(crate) fn new(
-        store: Arc<dyn SignalStore>,
+        opened: Opened,
         engine: Arc<Engine>,
         targets: Arc<Targets>,
         chain: Option<Arc<Chain>>,
@@ -39,7 +41,8 @@ impl Monitor {
         if let Some(chain) = &chain {
             chain.register(metrics.registry_mut());
         }
-        Arc::new(Self { store, engine, metrics, hotkey: up.hotkey.clone(), targets, chain })
+        let (store, hotkey) = (opened.signals(), up.hotkey.clone());
+        Arc::new(Self { store, opened, engine, metrics, hotkey, targets, chain })
     }
 
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
@@ -89,6 +92,7 @@ async fn health(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
     let body = json!({
         "status": if well { "healthy" } else { "degraded" },
         "hotkey": m.hotkey,
+        "store": about(&m.opened).await,
         "pending": pending.as_ref().ok(),
         "error": pending.as_ref().err().map(ToString::to_string),
         "targets": targets,
@@ -96,6 +100,23 @@ async fn health(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
         "chain": m.chain.as_ref().map(|chain| chain.health()),
     });
     (status, Json(body))
+}
+
+/// Which store, and whether this process delivers from it.
+async fn about(opened: &Opened) -> serde_json::Value {
+    match opened {
+        Opened::Fs(_) => json!({"kind": "fs", "name": opened.name(), "delivering": true}),
+        Opened::Pg(store) => {
+            let owner = store.owner().await.ok().flatten();
+            json!({
+                "kind": "postgres",
+                "name": opened.name(),
+                "delivering": *store.delivering().borrow(),
+                "owner": owner.as_ref().map(|owner| owner.name.as_str()),
+                "lease_left_ms": owner.map(|owner| owner.left.as_millis()),
+            })
+        }
+    }
 }
 
 async fn metrics_text(State(m): State<Arc<Monitor>>) -> impl IntoResponse {

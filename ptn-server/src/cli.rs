@@ -13,9 +13,10 @@ use ptn_core::guard::GuardMode;
 use ptn_core::ops::config::{ConfigError, Settings, with_flags};
 use ptn_core::ops::guard::{GuardConfig, Guarding};
 use ptn_core::ops::settings::{COMMON, GUARD, SERVER, SERVER_LISTEN, Setting};
+use ptn_core::ops::store::Place;
 use ptn_core::ops::{logging, process};
 use ptn_core::rules::Rules;
-use ptn_core::store::fs::{FsOptions, FsStore};
+use ptn_core::store::StoreError;
 use tokio::net::TcpListener;
 
 use crate::config::{ServerConfig, parse_listen};
@@ -31,7 +32,8 @@ pub fn command() -> Command {
         .after_help(
             "Callers need a key from <data-dir>/miner_secrets.json ({\"api_key\": \"...\"}) or \
              <data-dir>/api_keys.json; both are read again when they change.\n\n\
-             Exit codes: 0 stopped on request, 1 failed, 2 wrong settings.",
+             Exit codes: 0 stopped on request, 1 failed, 2 wrong settings, 75 the database cannot be \
+             reached.",
         );
     with_flags(command, &[LISTEN, COMMON, SERVER, GUARD])
 }
@@ -62,13 +64,21 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match runtime.block_on(serve(prepared)) {
         Ok(()) => ExitCode::from(process::OK),
-        Err(e) => complain(e.as_ref(), process::FAILED),
+        Err(e) => {
+            let code = match e.downcast_ref::<StoreError>() {
+                Some(StoreError::Unavailable { .. }) => process::UNAVAILABLE,
+                Some(StoreError::Moved { .. }) => process::USAGE,
+                _ => process::FAILED,
+            };
+            complain(e.as_ref(), code)
+        }
     }
 }
 
 /// Everything that the settings say.
 struct Prepared {
     address: SocketAddr,
+    place: Place,
     config: ServerConfig,
     rules: Arc<Rules>,
     guarding: Option<Guarding>,
@@ -79,19 +89,19 @@ fn read(settings: &Settings) -> Result<Prepared, ConfigError> {
     let address = parse_listen(listen).map_err(|why| settings.bad("server.listen", why))?;
     let (config, rules) = (ServerConfig::from_settings(settings)?, Arc::new(settings.rules()?));
     let guarding = GuardConfig::from_settings(settings, &rules)?.build(&config.data_dir)?;
-    Ok(Prepared { address, config, rules, guarding })
+    let place = Place::from_settings(settings)?;
+    Ok(Prepared { address, place, config, rules, guarding })
 }
 
 async fn serve(prepared: Prepared) -> Result<(), Box<dyn std::error::Error>> {
-    let Prepared { address, config, rules, guarding } = prepared;
+    let Prepared { address, place, config, rules, guarding } = prepared;
     let stop = process::stop_token()?;
-    let data_dir = config.data_dir.clone();
-    let store = Arc::new(FsStore::open(&data_dir, FsOptions::new(Arc::clone(&rules)))?);
+    let opened = place.open(&rules).await?;
     let guard = guarding.map(|on| {
         tokio::spawn(on.clone().read_prices(stop.clone()));
         AppGuard { takes_prices: on.takes_prices(), guard: on.guard }
     });
-    let app = App::with_guard(config, Arc::clone(&store) as _, rules, guard.clone())?;
+    let app = App::with_guard(config, opened.signals(), rules, guard.clone())?;
     let listener = TcpListener::bind(address).await.map_err(|e| {
         format!("cannot listen on {address} (--listen): {e}; choose another port, or stop what uses this one")
     })?;
@@ -100,10 +110,11 @@ async fn serve(prepared: Prepared) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(AppGuard { guard, .. }) = guard {
         // The miner is another process: what validators say is learnt from the store.
         let clock = Arc::new(crate::app::now);
-        tokio::spawn(follow_for_guard(store, guard, clock, stop.clone()));
+        tokio::spawn(follow_for_guard(opened.signals(), guard, clock, stop.clone()));
     }
-    tracing::info!(%address, data_dir = %data_dir.display(), guard = mode.as_str(), "listening");
+    tracing::info!(%address, store = opened.name(), guard = mode.as_str(), "listening");
     run_app(app, listener, stop.cancelled_owned()).await?;
+    opened.close().await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -90,6 +90,7 @@ fn operation(route: &Route) -> Value {
             }
         }
         "/api/signals/{uuid}" => add("200", answer("The signal", "StoredSignal")),
+        "/api/signals/{uuid}/receipt" => add("200", answer("The receipt", "Receipt")),
         "/api/events" => add(
             "200",
             json!({"description": "A stream without end; Last-Event-ID brings what was missed",
@@ -270,6 +271,17 @@ fn schemas() -> Value {
             ("reason", "string", "Why it failed"),
             ("signal", "object", "The normalised fields"),
             ("validators", "array", ""),
+        ]),
+        "Receipt": object(&[
+            ("receipt", "string", "ptn/1"),
+            ("order_uuid", "string", ""),
+            ("state", "string", "pending, processed or failed"),
+            ("accepted_at", "integer", "Milliseconds since 1970"),
+            ("finished_at", "any", ""),
+            ("signal", "object", "The normalised fields"),
+            ("signal_sha256", "string", "Digest of their JSON text"),
+            ("validators", "array", "Each with its answer and the digests of the signed requests"),
+            ("sha256", "string", "Digest of everything else"),
         ]),
         "SignalPage": object(&[("signals", "array", ""), ("next_before", "any", "")]),
     })

@@ -85,6 +85,12 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/api/signals", true, "Signals, newest first"),
     route("GET", "/api/signals/{uuid}", true, "One signal with every validator's record"),
     route(
+        "GET",
+        "/api/signals/{uuid}/receipt",
+        true,
+        "Its receipt: who answered what and when, with the digest of each signed request",
+    ),
+    route(
         "POST",
         "/api/signals/{uuid}/retry",
         true,
@@ -113,6 +119,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/bracket-orders/batch", post(bracket_orders::handle))
         .route("/api/signals", get(signals::list))
         .route("/api/signals/{uuid}", get(signals::show))
+        .route("/api/signals/{uuid}/receipt", get(signals::receipt))
         .route("/api/signals/{uuid}/retry", post(signals::retry))
         .route("/api/signals/{uuid}/cancel", post(signals::cancel))
         .route("/api/events", get(events::handle))

@@ -15,27 +15,52 @@ pub async fn request(
     headers: &[(&str, &str)],
     body: &str,
 ) -> (u16, Value) {
-    let stream = TcpStream::connect(address).await.unwrap();
+    try_request(address, method, path, headers, body).await.unwrap()
+}
+
+/// As [`request`], to a server that may be down or die meanwhile.
+///
+/// # Errors
+/// When there is no complete answer.
+pub async fn try_request(
+    address: &str,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<(u16, Value), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let mut request = Request::builder().method(method).uri(path).header("host", address);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
-    let response = sender.send_request(request).await.unwrap();
+    let request = request.body(Full::new(Bytes::from(body.to_owned())))?;
+    let response = sender.send_request(request).await?;
     let status = response.status().as_u16();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let bytes = response.into_body().collect().await?.to_bytes();
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
 }
 
 /// Posts as TradingView does: text/plain, the key in the body.
 pub async fn receive_signal(address: &str, signal: &str) -> (u16, Value) {
+    try_receive_signal(address, signal).await.unwrap()
+}
+
+/// As [`receive_signal`], to a server that may be down or die meanwhile.
+///
+/// # Errors
+/// When there is no complete answer.
+pub async fn try_receive_signal(
+    address: &str,
+    signal: &str,
+) -> Result<(u16, Value), Box<dyn std::error::Error + Send + Sync>> {
     let body = format!(r#"{{"api_key":"test-key",{}"#, signal.trim_start_matches('{'));
     let headers = [("content-type", "text/plain; charset=utf-8")];
-    request(address, Method::POST, "/api/receive-signal", &headers, &body).await
+    try_request(address, Method::POST, "/api/receive-signal", &headers, &body).await
 }
 
 /// Posts as a bot does, and waits for the network's answer.

@@ -11,6 +11,7 @@
 pub mod chaos;
 pub mod http;
 pub mod paper_year;
+pub mod postgres;
 pub mod process;
 pub mod script;
 pub mod vectors;

@@ -224,10 +224,22 @@ impl Daemon {
             .await
     }
 
-    /// Throws away what it logs from now on, so that a chatty program never waits for a reader.
+    /// Throws away what it logs from now on, so that a chatty program never waits for a reader. With
+    /// `PTN_TEST_LOGS=DIR` it goes into a file there.
     pub fn ignore_log(&mut self) {
+        use std::io::Write as _;
         let mut log = self.log.take().unwrap();
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        let mut file = std::env::var_os("PTN_TEST_LOGS").map(|dir| {
+            let path = PathBuf::from(dir).join(format!("{}.log", self.pid()));
+            std::fs::File::create(path).unwrap()
+        });
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = log.next_line().await {
+                if let Some(file) = &mut file {
+                    writeln!(file, "{line}").unwrap();
+                }
+            }
+        });
     }
 
     /// Kills it as a power cut would: it gets no chance to clean up.
@@ -240,6 +252,11 @@ impl Daemon {
         let pid = self.pid().to_string();
         let status = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Waits for the end of one whose log is thrown away.
+    pub async fn wait(mut self) -> ExitStatus {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap()
     }
 
     /// Waits for its end; returns the status and everything that it said.

@@ -113,9 +113,8 @@ impl ValidatorTransport for ScriptedTransport {
         if let Some(delay) = self.delays.get(&to.hotkey) {
             tokio::time::sleep(*delay).await;
         }
-        let error = |certainty, code| {
-            Err(TransportError { certainty, code, message: format!("scripted {code}") })
-        };
+        let error =
+            |certainty, code| Err(TransportError::new(certainty, code, format!("scripted {code}")));
         let ok = ValidatorReply {
             status: 200,
             validator_hotkey: to.hotkey.clone(),

@@ -71,6 +71,13 @@ fn every_code_has_its_cause_and_fix() {
         "store_io",
         "store_poisoned",
         "store_corrupt",
+        "store_unavailable",
+        "store_database",
+        "store_address",
+        "store_schema",
+        "store_account",
+        "store_in_use",
+        "store_moved",
     ];
     let wallet = [
         "wallet_password_needed",

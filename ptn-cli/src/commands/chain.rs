@@ -63,6 +63,13 @@ impl Owner {
         )
     }
 
+    /// Opens the hotkey for signing, asking for its password when it has one.
+    pub(crate) async fn open_hotkey(&self) -> Result<Key, Failure> {
+        let path = self.place.hotkey();
+        let (passwords, asked) = (self.passwords.clone(), path.clone());
+        Ok(ptn_core::wallet::open(&path, move |format| passwords.to_open(&asked, format)).await?)
+    }
+
     /// Opens the coldkey for signing, asking for its password when it has one.
     async fn open(&self, address: &str) -> Result<Key, Failure> {
         let path = self.place.coldkey();

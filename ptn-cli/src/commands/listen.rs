@@ -33,6 +33,22 @@ pub enum WireChoice {
     Both,
 }
 
+impl WireChoice {
+    /// The only wire; nothing for both.
+    pub(super) const fn only(self) -> Option<Wire> {
+        match self {
+            Self::Btauth => Some(Wire::Btauth),
+            Self::Dendrite => Some(Wire::Dendrite),
+            Self::Both => None,
+        }
+    }
+
+    /// The wire by which a list of validators names it.
+    pub(super) fn listed(self) -> Wire {
+        self.only().unwrap_or(Wire::Btauth)
+    }
+}
+
 /// Arguments of `listen`.
 #[derive(Debug, Clone, Args)]
 pub struct ListenArgs {
@@ -135,11 +151,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
 async fn listen(args: ListenArgs, out: &mut Output) -> Outcome {
     let mut options = ValidatorOptions::default();
     options.port = args.port;
-    options.wire = match args.wire {
-        WireChoice::Btauth => Some(Wire::Btauth),
-        WireChoice::Dendrite => Some(Wire::Dendrite),
-        WireChoice::Both => None,
-    };
+    options.wire = args.wire.only();
     options.faults = args.faults.rules();
     if let Some(path) = &args.hotkey_file {
         options.hotkey = Hotkey::from_keyfile(path)
@@ -150,8 +162,7 @@ async fn listen(args: ListenArgs, out: &mut Output) -> Outcome {
         Failure::io("cannot listen on", &place, &e).hint("choose another --port; 0 takes any")
     })?;
     let mut arrivals = validator.subscribe();
-    let wire = if args.wire == WireChoice::Dendrite { Wire::Dendrite } else { Wire::Btauth };
-    let entry = validator.entry(wire);
+    let entry = validator.entry(args.wire.listed());
     if let Some(path) = &args.write {
         write_list(path, &entry, "listen")?;
     }

@@ -14,6 +14,7 @@ use ptn_core::json::{Json, Object};
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
 use ptn_core::ops::settings::{COMMON, GUARD};
+use ptn_core::ops::store::Place;
 use ptn_core::rules::{Era, Rules};
 use ptn_core::signal::{Number, Signal, SignalError};
 
@@ -313,8 +314,12 @@ async fn guard_verdict(
         let ready = given.ready(rules)?;
         return super::target::check_at(&server, ready, &args.target).await;
     }
-    let store = match settings.data_dir().join("received_signals").is_dir() {
-        true => Some(super::spool::open_existing(settings)?),
+    let there = match Place::from_settings(settings)? {
+        Place::Dir(dir) => dir.join("received_signals").is_dir(),
+        Place::Postgres(_) => true,
+    };
+    let store = match there {
+        true => Some(super::spool::open_existing(settings).await?),
         false if settings.is_set("guard.mode") => None,
         false => return Ok(None),
     };

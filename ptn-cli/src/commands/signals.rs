@@ -1,15 +1,18 @@
 //! `signals`: looking at what was accepted, sending it again, stopping it, following what happens.
 //!
-//! The same on a spool and on a server; both give the same view ([`crate::view`]). What retrying
+//! The same on a store and on a server; both give the same view ([`crate::view`]). What retrying
 //! and cancelling mean is left to the store's contract.
 
+mod migrate;
+mod receipt;
 mod source;
 mod tail;
+mod verify;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches as _, ValueEnum};
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
-use ptn_core::ops::settings::{COMMON, Setting};
+use ptn_core::ops::settings::{COMMON, Setting, WALLET};
 use ptn_core::record::SignalState;
 use ptn_core::store::Filter;
 use serde::Serialize;
@@ -101,7 +104,24 @@ pub(crate) fn command(settings: AddSettings) -> Command {
             "Sends a failed signal again, to the validators that did not acknowledge it",
         ))
         .subcommand(with(by_id("cancel"), "Stops what was not sent yet"))
+        .subcommand(settings(
+            receipt::ReceiptArgs::augment_args(Command::new("receipt"))
+                .about("The receipt: who answered what and when, with the digest of each request"),
+            &[COMMON, WALLET],
+        ))
+        .subcommand(
+            receipt::CheckArgs::augment_args(Command::new("check-receipt"))
+                .about("Says whether receipts that were kept are as they were issued"),
+        )
+        .subcommand(with(
+            Command::new("verify").after_help(verify::HELP),
+            "Checks every checksum and every promise of a store from which nobody delivers",
+        ))
         .subcommand(with(tail, "Follows what happens, until Ctrl-C"))
+        .subcommand(with(
+            migrate::MigrateArgs::augment_args(Command::new("migrate")).after_help(migrate::HELP),
+            "Moves all signals between a data directory and a PostgreSQL database",
+        ))
 }
 
 /// Runs the command.
@@ -110,10 +130,24 @@ pub(crate) fn command(settings: AddSettings) -> Command {
 /// When the spool or the server refuses.
 pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     let Some((name, matches)) = matches.subcommand() else {
-        return Err(Failure::usage("signals list, show, retry, cancel or tail?"));
+        return Err(Failure::usage(
+            "signals list, show, retry, cancel, receipt, verify, tail or migrate?",
+        ));
     };
-    let settings = crate::cli::resolve(&[COMMON], matches)?;
     let wrong = |e: clap::Error| Failure::usage(e.to_string());
+    match name {
+        "check-receipt" => {
+            let args = receipt::CheckArgs::from_arg_matches(matches).map_err(wrong)?;
+            return receipt::check(&args, out);
+        }
+        "receipt" => {
+            let args = receipt::ReceiptArgs::from_arg_matches(matches).map_err(wrong)?;
+            let settings = crate::cli::resolve(&[COMMON, WALLET], matches)?;
+            return crate::block_on(receipt::run(&args, &settings, out));
+        }
+        _ => {}
+    }
+    let settings = crate::cli::resolve(&[COMMON], matches)?;
     match name {
         "list" => {
             let args = ListArgs::from_arg_matches(matches).map_err(wrong)?;
@@ -122,9 +156,14 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
         "tail" => {
             let args = TailArgs::from_arg_matches(matches).map_err(wrong)?;
             crate::block_on(async {
-                let source = Source::open(&args.server, &settings)?;
+                let source = Source::open(&args.server, &settings).await?;
                 tail::run(&source, args.count, out).await
             })
+        }
+        "verify" => crate::block_on(verify::run(&settings, out)),
+        "migrate" => {
+            let args = migrate::MigrateArgs::from_arg_matches(matches).map_err(wrong)?;
+            crate::block_on(migrate::run(&args, &settings, out))
         }
         name => {
             let args = IdArgs::from_arg_matches(matches).map_err(wrong)?;
@@ -134,7 +173,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
 }
 
 async fn list(args: ListArgs, settings: &Settings, out: &mut Output) -> Outcome {
-    let source = Source::open(&args.server, settings)?;
+    let source = Source::open(&args.server, settings).await?;
     let state = |s: &StateChoice| match s {
         StateChoice::Pending => SignalState::Pending,
         StateChoice::Processed => SignalState::Processed,
@@ -197,7 +236,7 @@ const fn style_of(state: SignalState) -> Style {
 }
 
 async fn by_id(name: &str, args: IdArgs, settings: &Settings, out: &mut Output) -> Outcome {
-    let source = Source::open(&args.server, settings)?;
+    let source = Source::open(&args.server, settings).await?;
     for given in &args.ids {
         let view = source.find(given).await?;
         match name {

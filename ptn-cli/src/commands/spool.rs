@@ -1,4 +1,4 @@
-//! The spool as the commands use it: opening it, and who delivers from it right now.
+//! The store as the commands use it: opening it, and who delivers from it right now.
 //!
 //! Looking must never disturb a miner: nothing here takes a lock that a miner wants.
 
@@ -8,43 +8,64 @@ use std::sync::Arc;
 
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
+use ptn_core::ops::store::{Opened, Place};
 use ptn_core::rules::Rules;
-use ptn_core::store::FsStore;
-use ptn_core::store::fs::FsOptions;
 
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// Opens the data directory to add signals; it is created when it is not there yet.
+/// Opens the store to add signals; a data directory is created when it is not there yet.
 ///
 /// # Errors
 /// When the store cannot be opened.
-pub fn open_or_create(
+pub async fn open_or_create(
     settings: &Settings,
     rules: &Arc<Rules>,
     out: &mut Output,
-) -> Result<FsStore, Failure> {
-    let dir = settings.data_dir();
-    let new = !dir.exists();
-    let store = FsStore::open(&dir, FsOptions::new(Arc::clone(rules)))?;
+) -> Result<Opened, Failure> {
+    let place = Place::from_settings(settings)?;
+    let new = place.dir().is_some_and(|dir| !dir.exists());
+    let store = place.open(rules).await?;
     if new {
-        out.talk(format!("created the data directory {}", dir.display()));
+        out.talk(format!("created the data directory {}", place.name()));
     }
     Ok(store)
 }
 
-/// Opens a data directory that exists.
+/// Opens a store that exists.
 ///
 /// # Errors
 /// When it does not, or the store cannot be opened.
-pub fn open_existing(settings: &Settings) -> Result<FsStore, Failure> {
-    let dir = settings.data_dir();
-    if !dir.join("received_signals").is_dir() {
-        let text = format!("{} is no data directory: received_signals is not there", dir.display());
-        return Err(Failure::new(process::USAGE, "no_data_dir", text)
-            .hint("name it with --data-dir, or send a first signal, which creates it"));
+pub async fn open_existing(settings: &Settings) -> Result<Opened, Failure> {
+    let place = Place::from_settings(settings)?;
+    if let Some(dir) = place.dir() {
+        there(dir)?;
     }
-    Ok(FsStore::open(&dir, FsOptions::new(Arc::new(settings.rules()?)))?)
+    Ok(place.open(&Arc::new(settings.rules()?)).await?)
+}
+
+/// Whether a data directory is there.
+///
+/// # Errors
+/// When it is not.
+pub fn there(dir: &Path) -> Result<(), Failure> {
+    if dir.join("received_signals").is_dir() {
+        return Ok(());
+    }
+    let text = format!("{} is no data directory: received_signals is not there", dir.display());
+    Err(Failure::new(process::USAGE, "no_data_dir", text)
+        .hint("name it with --data-dir, or send a first signal, which creates it"))
+}
+
+/// Who delivers from a store, for people; `None` when nobody does.
+pub async fn deliverer(store: &Opened) -> Option<String> {
+    match store {
+        Opened::Fs(store) => holder(store.dir()).map(|h| format!("pid {} on {}", h.pid, h.host)),
+        Opened::Pg(store) => {
+            let owner = store.owner().await.ok().flatten();
+            owner.filter(|owner| !owner.left.is_zero()).map(|owner| owner.name)
+        }
+    }
 }
 
 /// The miner that delivers from a data directory.
@@ -87,6 +108,8 @@ mod tests {
     #[test]
     fn a_lock_is_seen_while_it_is_held() {
         let dir = tempfile::tempdir().unwrap();
+        use ptn_core::store::FsStore;
+        use ptn_core::store::fs::FsOptions;
         let rules = Arc::new(Rules::load(ptn_core::rules::Era::Y2026).unwrap());
         assert_eq!(holder(dir.path()), None);
         let store = FsStore::open_owner(dir.path(), FsOptions::new(rules)).unwrap();

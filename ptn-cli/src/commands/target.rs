@@ -13,10 +13,11 @@ use ptn_core::guard::REFUSED;
 use ptn_core::json::{Json, Object};
 use ptn_core::ops::config::{Settings, expand_home, parse_duration, read_text};
 use ptn_core::ops::process;
+use ptn_core::ops::store::{Opened, Place};
 use ptn_core::record::SignalState;
 use ptn_core::rules::Rules;
 use ptn_core::signal::Signal;
-use ptn_core::store::{Accepted, SignalStore as _};
+use ptn_core::store::Accepted;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
@@ -138,7 +139,7 @@ pub async fn send_all(
         }
         return Ok(worst);
     }
-    let store = spool::open_or_create(settings, rules, out)?;
+    let store = spool::open_or_create(settings, rules, out).await?;
     for one in ready {
         let judged = verdict::beside_spool(settings, rules, &store, &one.signal).await?;
         if let Some(judged) = &judged {
@@ -147,7 +148,7 @@ pub async fn send_all(
                 return Err(refused_by_guard(judged));
             }
         }
-        let code = to_spool(&store, &one.signal, args, out).await?;
+        let code = to_store(&store, &one.signal, args, out).await?;
         worst = if worst == process::OK { code } else { worst };
     }
     Ok(worst)
@@ -197,7 +198,7 @@ fn dry_run(
 ) -> Result<(), Failure> {
     let to = match &args.server.url {
         Some(url) => Server::new(url, None)?.name(),
-        None => settings.data_dir().display().to_string(),
+        None => Place::from_settings(settings)?.name(),
     };
     if out.is_json() {
         let mut o = Object::new();
@@ -226,21 +227,21 @@ fn dry_run(
     Ok(())
 }
 
-async fn to_spool(
-    store: &ptn_core::store::FsStore,
+async fn to_store(
+    opened: &Opened,
     signal: &Signal,
     args: &TargetArgs,
     out: &mut Output,
 ) -> Outcome {
+    let store = opened.signals();
     // Before accepting, so that no event is missed.
     let mut events = store.events();
     let accepted = store.accept(signal).await?;
     let id = signal.id();
-    let dir = store.dir().to_owned();
     if !out.is_json() {
         out.line(id)?;
         match &accepted {
-            Accepted::New { .. } => out.talk(format!("safe in {}", dir.display())),
+            Accepted::New { .. } => out.talk(format!("safe in {}", opened.name())),
             Accepted::Same { state } => {
                 let again = match state {
                     SignalState::Failed => format!("; ptn-cli signals retry {id} sends it again"),
@@ -250,7 +251,7 @@ async fn to_spool(
             }
         }
     }
-    let holder = spool::holder(&dir);
+    let holder = spool::deliverer(opened).await;
     // What was decided before is told at once, whoever delivers now.
     let over = matches!(accepted, Accepted::Same { state } if state != SignalState::Pending);
     let wait = over || args.wait || (!args.no_wait && holder.is_some());
@@ -258,7 +259,7 @@ async fn to_spool(
         let now = if args.wait { "; waiting for one" } else { "" };
         out.talk(format!(
             "no miner delivers from {} yet: it goes out when one starts{now}",
-            dir.display()
+            opened.name()
         ));
     }
     let deadline = Instant::now() + args.timeout;

@@ -9,9 +9,11 @@ use ptn_core::deliver::inform_guard;
 use ptn_core::guard::{Guard, GuardMode, GuardVerdict, Severity};
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::guard::{GuardConfig, file};
+use ptn_core::ops::store::Opened;
+use ptn_core::record::SignalState;
 use ptn_core::rules::Rules;
 use ptn_core::signal::Signal;
-use ptn_core::store::{FsStore, SignalStore as _};
+use ptn_core::store::{Filter, SignalStore as _};
 
 use crate::failure::Failure;
 use crate::output::{Output, Style};
@@ -52,12 +54,12 @@ impl Judged {
 pub(crate) async fn guard(
     settings: &Settings,
     rules: &Arc<Rules>,
-    store: Option<&FsStore>,
+    store: Option<&Opened>,
 ) -> Result<Option<Guard>, Failure> {
     let config = GuardConfig::from_settings(settings, rules)?;
     let Some(on) = config.build(&settings.data_dir())? else { return Ok(None) };
     match store {
-        Some(store) => inform_guard(store, &on.guard).await,
+        Some(store) => inform_guard(store.signals().as_ref(), &on.guard).await,
         // There is nothing that it could be told.
         None => on.guard.ready(),
     }
@@ -71,22 +73,34 @@ pub(crate) async fn guard(
 pub(crate) async fn beside_spool(
     settings: &Settings,
     rules: &Arc<Rules>,
-    store: &FsStore,
+    store: &Opened,
     signal: &Signal,
 ) -> Result<Option<Judged>, Failure> {
-    if settings.get("guard.mode").is_none() || is_long(store) {
+    if settings.get("guard.mode").is_none() || is_long(settings, store).await {
         return Ok(None);
     }
-    if matches!(store.get(signal.id()).await, Ok(Some(_))) {
+    if matches!(store.signals().get(signal.id()).await, Ok(Some(_))) {
         return Ok(None);
     }
     let Some(guard) = guard(settings, rules, Some(store)).await? else { return Ok(None) };
     Ok(Some(Judged { verdict: guard.check(signal, text::now()), mode: guard.mode() }))
 }
 
-fn is_long(store: &FsStore) -> bool {
-    let names = || std::fs::read_dir(store.dir().join("processed_signals"));
-    !file(store.dir()).exists() && names().is_ok_and(|names| names.count() > LONG_HISTORY)
+async fn is_long(settings: &Settings, store: &Opened) -> bool {
+    if file(&settings.data_dir()).exists() {
+        return false;
+    }
+    let finished = match store {
+        Opened::Fs(store) => {
+            std::fs::read_dir(store.dir().join("processed_signals")).map_or(0, Iterator::count)
+        }
+        Opened::Pg(store) => {
+            let states = vec![SignalState::Processed];
+            let filter = Filter { states, limit: LONG_HISTORY + 1, ..Filter::default() };
+            store.list(&filter).await.map_or(0, |list| list.len())
+        }
+    };
+    finished > LONG_HISTORY
 }
 
 const fn style(severity: Severity) -> Style {

@@ -10,7 +10,7 @@
 //! that it is certainly in none, or that its fate is unknown; and only nodes of the chain that it
 //! was signed for are asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use subxt::rpcs::Error as RpcError;
 use subxt::rpcs::client::RpcSubscription;
@@ -74,11 +74,20 @@ enum Source {
 #[derive(Debug)]
 struct Told {
     link: Arc<Link>,
-    stream: RpcSubscription<TransactionStatus<H256>>,
+    /// Behind a lock that nobody waits for: so that a progress can be shared between threads, and
+    /// followed in a task of its own.
+    stream: Mutex<RpcSubscription<TransactionStatus<H256>>>,
     /// When it last told something new.
     heard: Instant,
     /// The highest block that it told; zero when it said that the call waits.
     furthest: Option<u64>,
+}
+
+impl Told {
+    /// What the node says next.
+    async fn next(&mut self) -> Option<Result<TransactionStatus<H256>, RpcError>> {
+        self.stream.get_mut().unwrap_or_else(PoisonError::into_inner).next().await
+    }
 }
 
 /// Blocks are searched.
@@ -124,7 +133,7 @@ impl Progress {
         link: Arc<Link>,
         stream: RpcSubscription<TransactionStatus<H256>>,
     ) -> Self {
-        let told = Told { link, stream, heard: Instant::now(), furthest: None };
+        let told = Told { link, stream: Mutex::new(stream), heard: Instant::now(), furthest: None };
         Self { client, sent, source: Source::Node(told), done: false }
     }
 
@@ -188,7 +197,7 @@ impl Progress {
             let link = Arc::clone(&told.link);
             // What it repeats does not count as progress.
             let left = patience.saturating_sub(told.heard.elapsed());
-            let reason = match timeout(left, told.stream.next()).await {
+            let reason = match timeout(left, told.next()).await {
                 Ok(Some(Ok(status))) => match report(&link, self.sent.hash, status).await {
                     Ok(Report::Nothing) => continue,
                     Ok(Report::Step(step)) => {

@@ -18,6 +18,7 @@ use super::policy::OnUnknown;
 use super::verdict::{self, Judged, LONGEST_WAIT, Verdict};
 use crate::directory::Validator;
 use crate::record::{DeliveryState, Progress, ValidatorRecord};
+use crate::store::Hold;
 use crate::transport::{Certainty, TransportError, ValidatorReply};
 
 /// How often a validator may ask for a wait before that counts as a refusal.
@@ -84,16 +85,39 @@ impl Attempt {
         let start = Instant::now();
         let deadline = start + self.shared.policy.timeout;
         let order = self.active.order(&self.shared.policy.repo_version);
+        let lapsed = |certainty| {
+            let message = "the store did not confirm in time that this process delivers".to_owned();
+            Err(TransportError::new(certainty, "lease_lapsed", message))
+        };
+        if !matches!(self.shared.store.hold(&self.active.lease), Hold::Until(_)) {
+            return (lapsed(Certainty::NotSent), Duration::ZERO);
+        }
         let sent = self.shared.transport.deliver(&self.validator, order, deadline);
         // A bug of a transport costs this attempt, not the lane and everything queued on it.
-        let result = AssertUnwindSafe(sent).catch_unwind().await.unwrap_or_else(|_| {
-            let message = format!(
-                "validator {}: the transport panicked, which is a bug; the order may have arrived",
-                self.validator.hotkey
-            );
-            Err(TransportError { certainty: Certainty::MaybeSent, code: "panicked", message })
-        });
+        let sent = AssertUnwindSafe(sent).catch_unwind();
+        let result = tokio::select! {
+            biased;
+            result = sent => result.unwrap_or_else(|_| {
+                let message = format!(
+                    "validator {}: the transport panicked, which is a bug; the order may have arrived",
+                    self.validator.hotkey
+                );
+                Err(TransportError::new(Certainty::MaybeSent, "panicked", message))
+            }),
+            () = self.lease_lapses() => lapsed(Certainty::MaybeSent),
+        };
         (result, start.elapsed())
+    }
+
+    /// Ready once nobody can say any more that the signal is ours: then not another byte may leave.
+    async fn lease_lapses(&self) {
+        loop {
+            match self.shared.store.hold(&self.active.lease) {
+                Hold::Until(Some(until)) => tokio::time::sleep_until(until).await,
+                Hold::Until(None) => std::future::pending().await,
+                Hold::Unsure | Hold::Lost => return,
+            }
+        }
     }
 
     /// Whether a refusal may be that of somebody else, who has the validator's old address: it does
@@ -130,6 +154,11 @@ impl Attempt {
             r.round_trip_us = u64::try_from(took.as_micros()).ok();
             r.order_json.clone_from(&reply.order_json);
         }
+        let requests = match result {
+            Ok(reply) => &reply.requests,
+            Err(error) => &error.requests,
+        };
+        r.note_requests(requests, judged.code, now);
         let lost_before = self.before.maybe_sent;
         let allowed = policy.attempts(&r, self.shared.acked_before(&r.hotkey));
         let tries_left = r.attempts.saturating_sub(r.waits) < allowed;

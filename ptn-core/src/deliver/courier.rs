@@ -22,10 +22,13 @@ use super::pacing::Pacer;
 use super::policy::OnUnknown;
 use super::verdict::{Judged, LONGEST_WAIT, Verdict};
 use crate::record::{DeliveryState, Progress, ValidatorRecord};
+use crate::store::Hold;
 use crate::trade_pair::TradePairId;
 
 /// After so many attempts in a row that did not get through, one probe at a time is enough.
 const DOWN_AFTER: u32 = 3;
+/// How soon to look again whether the store confirms our lease.
+const UNSURE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) enum Command {
@@ -184,8 +187,21 @@ impl Courier {
         let mut unsent = Vec::new();
         let mut ready = Vec::new();
         let pacer = std::mem::take(&mut self.pacer);
+        let mut gone = Vec::new();
         for job in self.heads().into_iter().filter(|job| !job.busy) {
             let pair = job.active.pair.clone();
+            match shared.store.hold(&job.active.lease) {
+                Hold::Until(_) => {}
+                Hold::Unsure => {
+                    later(now + UNSURE);
+                    continue;
+                }
+                Hold::Lost => {
+                    job.busy = true;
+                    gone.push(pair);
+                    continue;
+                }
+            }
             if let Some(why) = decided_unsent(&shared, job, now, validator.is_some()) {
                 job.busy = true;
                 unsent.push((Arc::clone(&job.active), job.record.clone(), why));
@@ -200,6 +216,10 @@ impl Courier {
             }
         }
         self.pacer = pacer;
+        for pair in gone {
+            let turn = Turn { pair, record: Err(Gone), judged: None, again_at: None };
+            self.turns.push(Box::pin(std::future::ready(turn)));
+        }
         for (active, record, why) in unsent {
             let turn = settle_unsent(Arc::clone(&shared), active, record, why);
             self.turns.push(Box::pin(turn));

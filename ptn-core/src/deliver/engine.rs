@@ -24,7 +24,8 @@ use crate::guard::{Guard, GuardVerdict};
 use crate::record::{DeliveryReport, Progress, SignalState, ValidatorRecord};
 use crate::signal::{OrderUuid, Signal};
 use crate::store::{
-    Accepted, Filter, Lease, SignalStore, StoreChange, StoreError, StoreEvent, StoredSignal, UnixMs,
+    Accepted, Filter, Hold, Lease, SignalStore, StoreChange, StoreError, StoreEvent, StoredSignal,
+    Tenure, UnixMs,
 };
 use crate::trade_pair::TradePairId;
 use crate::transport::ValidatorTransport;
@@ -99,7 +100,8 @@ impl Shared {
         sent.remove(hotkey).unwrap_or_default()
     }
 
-    /// Reads what was sent lately, so that the network's limits hold across restarts.
+    /// Reads what was sent lately, so that the network's limits hold across restarts and from one
+    /// owner to the next.
     async fn look_back(&self) {
         if self.policy.pacing.is_none() {
             return;
@@ -114,6 +116,7 @@ impl Shared {
             }
         };
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.clear();
         for stored in list {
             let pair = stored.signal.queue();
             for (hotkey, record) in stored.validators {
@@ -428,7 +431,9 @@ struct Dispatcher {
     settled_tx: mpsc::UnboundedSender<Arc<Active>>,
     settled: mpsc::UnboundedReceiver<Arc<Active>>,
     recording: FuturesUnordered<BoxFuture<'static, Recorded>>,
-    finishing: FuturesUnordered<BoxFuture<'static, OrderUuid>>,
+    finishing: FuturesUnordered<BoxFuture<'static, Arc<Active>>>,
+    /// Under which we deliver.
+    tenure: Tenure,
 }
 
 impl Dispatcher {
@@ -445,6 +450,7 @@ impl Dispatcher {
             settled,
             recording: FuturesUnordered::new(),
             finishing: FuturesUnordered::new(),
+            tenure: Tenure::default(),
         }
     }
 
@@ -455,15 +461,17 @@ impl Dispatcher {
         let mut poll = tokio::time::interval(Duration::from_secs(1));
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut listed = self.shared.directory.clone();
+        self.tenure = self.shared.store.tenure();
         self.shared.look_back().await;
         self.shared.inform_guard(self.stop.clone()).await;
         self.warm_couriers();
         loop {
+            self.give_up_lost();
             self.claim().await;
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
-                Some(id) = self.finishing.next() => { self.active.remove(&id); }
+                Some(active) = self.finishing.next() => self.forget(&active),
                 Some((id, result)) = self.recording.next() => warn_unrecorded(&id, result),
                 Some(active) = self.settled.recv() => self.finish(active),
                 event = events.recv() => self.cancelled(event).await,
@@ -488,7 +496,7 @@ impl Dispatcher {
                 tokio::select! {
                     () = &mut done, if !couriers_done => couriers_done = true,
                     Some(active) = self.settled.recv(), if !couriers_done => self.finish(active),
-                    Some(id) = self.finishing.next() => { self.active.remove(&id); }
+                    Some(active) = self.finishing.next() => self.forget(&active),
                     Some((id, result)) = self.recording.next() => warn_unrecorded(&id, result),
                     else => break,
                 }
@@ -516,6 +524,7 @@ impl Dispatcher {
             match self.shared.store.claim(CLAIM).await {
                 Ok(leases) if leases.is_empty() => return,
                 Ok(leases) => {
+                    self.follow_tenure().await;
                     for lease in leases {
                         self.dispatch(lease);
                     }
@@ -528,13 +537,47 @@ impl Dispatcher {
         }
     }
 
+    /// Others may have delivered in between: what this process knew of its validators' limits is
+    /// out of date, and the couriers' queues are somebody else's. What they still do ends by itself.
+    async fn follow_tenure(&mut self) {
+        let tenure = self.shared.store.tenure();
+        if tenure.number != self.tenure.number {
+            self.couriers.clear();
+            self.active.clear();
+            self.shared.look_back().await;
+            self.warm_couriers();
+        }
+        self.tenure = tenure;
+    }
+
+    /// Drops what another owner continues with.
+    fn give_up_lost(&mut self) {
+        let lost = |active: &Arc<Active>| self.shared.store.hold(&active.lease) == Hold::Lost;
+        if self.active.values().next().is_some_and(lost) {
+            self.active.retain(|_, active| !lost(active));
+            if self.active.is_empty() {
+                self.couriers.clear();
+                self.warm_couriers();
+            }
+        }
+    }
+
+    fn forget(&mut self, active: &Arc<Active>) {
+        // It may be in delivery again already.
+        if self.active.get(active.id()).is_some_and(|known| Arc::ptr_eq(known, active)) {
+            self.active.remove(active.id());
+        }
+    }
+
     fn dispatch(&mut self, mut lease: Lease) {
         let shared = Arc::clone(&self.shared);
         let now = shared.now();
         // From here on the records live in one place only.
         let mut records = std::mem::take(&mut lease.stored.validators);
         let stored = &lease.stored;
-        let resumed = !records.is_empty() || stored.accepted_at < shared.started_at;
+        let resumed = !records.is_empty()
+            || stored.accepted_at < shared.started_at
+            || self.tenure.may_be_known(stored);
         let mut targets = None;
         if records.is_empty() {
             let mut decided = shared.policy.targets(&shared.directory.borrow(), now);
@@ -635,7 +678,7 @@ impl Dispatcher {
     fn finish(&self, active: Arc<Active>) {
         let shared = Arc::clone(&self.shared);
         self.finishing.push(Box::pin(async move {
-            let id = active.id().clone();
+            let id = active.id();
             let validators = active.records();
             let (state, reason) = shared.policy.judge(&validators);
             let report = DeliveryReport { state, reason, validators, finished_at: shared.now() };
@@ -651,13 +694,13 @@ impl Dispatcher {
                 });
             if let Err(e) = ended.await {
                 tracing::warn!(uuid = %id, code = e.code(), "not finished by us: {e}");
-                return id;
+                return active;
             }
             match state {
                 SignalState::Processed => tracing::info!(uuid = %id, "processed"),
                 _ => tracing::warn!(uuid = %id, "failed: {}", report.reason),
             }
-            id
+            active
         }));
     }
 }

@@ -127,6 +127,7 @@ pub fn codes() -> impl Iterator<Item = &'static str> {
         "wrong_receiver",
         "wrong_order",
         "panicked",
+        "lease_lapsed",
         "signing",
         "not_sendable",
     ];

@@ -266,20 +266,19 @@ impl Settings {
     }
 }
 
-/// A value as it may be shown. Providers of nodes put keys into addresses: of those only scheme and
-/// host are shown.
-#[cfg(feature = "chain")]
+/// A value as it may be shown: no password of a database, and, because providers of nodes put keys
+/// into addresses, only scheme and host of those.
 fn shown(key: &str, value: &str) -> String {
-    if key != super::chain::ENDPOINT {
-        return value.to_owned();
+    match key {
+        "store" => super::settings::hide_password(value),
+        #[cfg(feature = "chain")]
+        super::chain::ENDPOINT => value
+            .split(',')
+            .map(|url| crate::chain::shown(url.trim()))
+            .collect::<Vec<_>>()
+            .join(","),
+        _ => value.to_owned(),
     }
-    value.split(',').map(|url| crate::chain::shown(url.trim())).collect::<Vec<_>>().join(",")
-}
-
-/// A value as it may be shown.
-#[cfg(not(feature = "chain"))]
-fn shown(_key: &str, value: &str) -> String {
-    value.to_owned()
 }
 
 /// Reads a duration such as `30s`, `5m`, `250ms`, `2h`; a bare number is seconds.

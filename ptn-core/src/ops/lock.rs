@@ -1,5 +1,6 @@
 //! One running miner per hotkey and subnet, whatever its data directory: two would fight over the
-//! validators' rate limits and nonces.
+//! validators' rate limits and nonces. Miners that share a database are one in this respect, as one
+//! of them delivers at a time: they share the lock.
 //!
 //! The lock is the kernel's, on an open file: it ends with the process, however that dies. The
 //! file's presence means nothing; its content (the pid) is for the error message only. It is taken
@@ -48,6 +49,30 @@ impl HotkeyLock {
         netuid: u16,
         beside: &Path,
     ) -> Result<Self, HotkeyInUse> {
+        Self::take_with(hotkey, network, netuid, beside, None)
+    }
+
+    /// As [`HotkeyLock::take`], but shared with those who deliver from the same store.
+    ///
+    /// # Errors
+    /// When a process has it that does not deliver from this store.
+    pub fn share(
+        hotkey: &str,
+        network: &str,
+        netuid: u16,
+        beside: &Path,
+        store: &str,
+    ) -> Result<Self, HotkeyInUse> {
+        Self::take_with(hotkey, network, netuid, beside, Some(store))
+    }
+
+    fn take_with(
+        hotkey: &str,
+        network: &str,
+        netuid: u16,
+        beside: &Path,
+        store: Option<&str>,
+    ) -> Result<Self, HotkeyInUse> {
         let name = format!("ptn-miner-{network}-{netuid}-{hotkey}.lock");
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
         let runtime = runtime.map(|dir| Path::new(&dir).join("ptn").join(&name));
@@ -55,7 +80,7 @@ impl HotkeyLock {
         let mut files = Vec::new();
         let mut reasons = Vec::new();
         for path in paths {
-            match lock(&path) {
+            match lock(&path, store) {
                 Ok(file) => files.push(file),
                 Err(TryLockError::WouldBlock) => {
                     let pid = std::fs::read_to_string(&path).unwrap_or_default();
@@ -77,7 +102,7 @@ impl HotkeyLock {
     }
 }
 
-fn lock(path: &Path) -> Result<File, TryLockError> {
+fn lock(path: &Path, store: Option<&str>) -> Result<File, TryLockError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     if !folder.is_dir() {
         DirBuilder::new().mode(0o700).create(folder).map_err(TryLockError::Error)?;
@@ -86,12 +111,36 @@ fn lock(path: &Path) -> Result<File, TryLockError> {
     // Not truncated: it may hold the pid of another process.
     let opened = options.write(true).create(true).truncate(false).mode(0o600).open(path);
     let mut file = opened.map_err(TryLockError::Error)?;
-    file.try_lock()?;
+    match (file.try_lock(), store) {
+        (Err(TryLockError::WouldBlock), Some(store)) => {
+            // Shared by those of one store: whoever was first wrote down which, and had the lock
+            // alone for that moment.
+            let mut tries = 0;
+            while let Err(e) = file.try_lock_shared() {
+                tries += 1;
+                if tries > 20 || matches!(e, TryLockError::Error(_)) {
+                    return Err(e);
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            let text = std::fs::read_to_string(path).map_err(TryLockError::Error)?;
+            if text.split_once(' ').map(|(_, store)| store.trim()) != Some(store) {
+                return Err(TryLockError::WouldBlock);
+            }
+            return Ok(file);
+        }
+        (taken, _) => taken?,
+    }
     let written = (|| -> io::Result<()> {
         file.set_len(0)?;
-        file.write_all(format!("{}\n", std::process::id()).as_bytes())
+        let store = store.map(|store| format!(" {store}")).unwrap_or_default();
+        file.write_all(format!("{}{store}\n", std::process::id()).as_bytes())
     })();
     written.map_err(TryLockError::Error)?;
+    if store.is_some() {
+        // The exclusive lock becomes a shared one.
+        file.try_lock_shared()?;
+    }
     Ok(file)
 }
 
@@ -114,5 +163,22 @@ mod tests {
         HotkeyLock::take("5A", "finney", 8, dir.path()).unwrap();
         // A folder that is not there and cannot be made stops nobody.
         HotkeyLock::take("5A", "finney", 8, &dir.path().join("a/b")).unwrap();
+    }
+
+    #[test]
+    fn those_of_one_store_share_a_hotkey() {
+        let dir = tempfile::tempdir().unwrap();
+        let share = |store| HotkeyLock::share("5A", "finney", 8, dir.path(), store);
+        let (first, second) = (share("postgres://a/x").unwrap(), share("postgres://a/x").unwrap());
+        share("postgres://a/y").unwrap_err();
+        HotkeyLock::take("5A", "finney", 8, dir.path()).unwrap_err();
+        drop(first);
+        share("postgres://a/y").unwrap_err();
+        let third = share("postgres://a/x").unwrap();
+        drop((second, third));
+        let alone = HotkeyLock::take("5A", "finney", 8, dir.path()).unwrap();
+        share("postgres://a/x").unwrap_err();
+        drop(alone);
+        share("postgres://a/y").unwrap();
     }
 }

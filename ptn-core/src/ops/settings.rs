@@ -41,6 +41,22 @@ pub const COMMON: &[Setting] = &[
         "Folder with received_signals, processed_signals and failed_signals",
     ),
     setting(
+        "store",
+        "store",
+        &[],
+        "fs|postgres://..",
+        Some("fs"),
+        "Where signals are kept: in the data directory, or in a PostgreSQL database that several machines share (postgres://USER@HOST:PORT/DATABASE; postgres alone takes the address from DATABASE_URL)",
+    ),
+    setting(
+        "store_lease",
+        "store-lease",
+        &[],
+        "DURATION",
+        Some("10s"),
+        "With a database: a miner that is not heard of for this long is taken over by another one",
+    ),
+    setting(
         "rules.set",
         "rules",
         &[],
@@ -412,6 +428,22 @@ pub const MINER: &[Setting] = &[
         "off: a signal that some but not all acknowledged counts as processed (default: on, off on test)",
     ),
     setting(
+        "retention.archive_after",
+        "retention.archive-after",
+        &[],
+        "DURATION|never",
+        Some("never"),
+        "Processed signals older than this move to archived_signals/YYYY-MM in the data directory; their ids stay taken",
+    ),
+    setting(
+        "retention.delete_after",
+        "retention.delete-after",
+        &[],
+        "DURATION|never",
+        Some("never"),
+        "Archived signals older than this are deleted, at least 7d; the id of a deleted one could be used again",
+    ),
+    setting(
         "axon.port",
         "axon.port",
         &["axon-port"],
@@ -546,6 +578,25 @@ const WALLET_PASSWORD_FILE: Setting = setting(
 /// Which wallet, for commands about wallets; all of them are settings of the miner too.
 pub const WALLET: &[Setting] = &[WALLET_PATH, WALLET_NAME, WALLET_HOTKEY, WALLET_PASSWORD_FILE];
 
+/// An address without its password. Whatever stands before the last `@` may belong to it.
+pub(super) fn hide_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let rest = match rest.rsplit_once('@') {
+        Some((login, place)) => match login.split_once(':') {
+            Some((user, _)) => format!("{user}:***@{place}"),
+            None => rest.to_owned(),
+        },
+        None => rest.to_owned(),
+    };
+    let Some((path, query)) = rest.split_once('?') else { return format!("{scheme}://{rest}") };
+    let part = |part: &str| match part.split_once('=') {
+        Some(("password", _)) => "password=***".to_owned(),
+        _ => part.to_owned(),
+    };
+    let query = query.split('&').map(part).collect::<Vec<_>>().join("&");
+    format!("{scheme}://{path}?{query}")
+}
+
 /// Every setting, for the shared file and the reference page.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
     COMMON.iter().chain(SERVER).chain(MINER).chain(GUARD)
@@ -570,6 +621,29 @@ impl Setting {
             "wallet.name" => Some("BT_WALLET_NAME"),
             "wallet.hotkey" => Some("BT_WALLET_HOTKEY"),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (given, shown) in [
+            ("fs", "fs"),
+            ("postgres://db/ptn", "postgres://db/ptn"),
+            ("postgres://me@db:1/ptn?sslmode=require", "postgres://me@db:1/ptn?sslmode=require"),
+            ("postgres://me:hunter2@db/ptn", "postgres://me:***@db/ptn"),
+            ("postgres://me:hun@ter2@db/ptn", "postgres://me:***@db/ptn"),
+            ("postgres://me:hun/ter2@db/ptn", "postgres://me:***@db/ptn"),
+            (
+                "postgres://db/ptn?user=me&password=hunter2",
+                "postgres://db/ptn?user=me&password=***",
+            ),
+        ] {
+            assert_eq!(hide_password(given), shown);
         }
     }
 }

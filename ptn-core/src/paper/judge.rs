@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::paper::account::Account;
 use crate::paper::drawdown::AccountKind;
-use crate::paper::elimination::Elimination;
+use crate::paper::elimination::{Elimination, Eliminations};
 use crate::paper::field_2024::{Event2024, Field2024, State2024};
 use crate::paper::field_2026::{Event2026, Field2026, State2026};
 use crate::paper::ledger::{Ledger2026, LedgerError};
@@ -153,11 +153,11 @@ impl Judge {
         }
     }
 
-    /// Who is out, oldest first.
-    pub(super) fn eliminations(&self) -> &[Elimination] {
+    /// Who is out.
+    pub(super) fn eliminations(&self) -> &Eliminations {
         match &self.field {
-            Field::Y2024(field) => field.eliminations().rows(),
-            Field::Y2026(field) => field.eliminations().rows(),
+            Field::Y2024(field) => field.eliminations(),
+            Field::Y2026(field) => field.eliminations(),
         }
     }
 
@@ -280,13 +280,6 @@ impl Judge {
                 field.apply(at_ms, hotkey, event)
             }
             _ => Ok(()),
-        }
-    }
-
-    pub(super) fn is_out(&self, hotkey: &str) -> bool {
-        match &self.field {
-            Field::Y2024(field) => field.eliminations().get(hotkey).is_some(),
-            Field::Y2026(field) => field.eliminations().get(hotkey).is_some(),
         }
     }
 

@@ -261,12 +261,12 @@ impl PaperValidator {
 
     /// Who is out, oldest first.
     pub fn eliminations(&self) -> &[Elimination] {
-        self.judge.eliminations()
+        self.judge.eliminations().rows()
     }
 
     /// Whether a hotkey is out.
     pub fn is_out(&self, hotkey: &str) -> bool {
-        self.judge.is_out(hotkey)
+        self.judge.eliminations().get(hotkey).is_some()
     }
 
     /// The account over time, at most [`super::MOST_POINTS`] points.
@@ -304,7 +304,7 @@ impl PaperValidator {
             open: account.open().len(),
             closed: account.closed().len(),
             stage: self.judge.stage(hotkey),
-            eliminated: self.eliminations().iter().find(|row| row.hotkey == hotkey),
+            eliminated: self.judge.eliminations().get(hotkey),
         }
     }
 
@@ -471,20 +471,15 @@ impl PaperValidator {
     /// # Errors
     /// When the time is past.
     pub fn close_rounds(&mut self, at_ms: UnixMs) -> Result<(), PaperError> {
-        let mut due = None;
-        let mut passed = 0;
         let first_ms = self.next_round_ms();
         if first_ms < at_ms {
             let every_ms = self.judge.next_round_ms(first_ms).saturating_sub(first_ms).max(1);
             let more = (at_ms - 1 - first_ms) / every_ms;
-            passed = more + 1;
-            due = Some(first_ms + more * every_ms);
-        }
-        if let Some(round_ms) = due {
+            let round_ms = first_ms + more * every_ms;
             self.settle(round_ms.max(self.now_ms))?;
             self.advance(round_ms);
             let n = self.round.as_ref().map_or(0, |round| round.n);
-            let n = n.saturating_add(u64::try_from(passed).unwrap_or_default());
+            let n = n.saturating_add(u64::try_from(more + 1).unwrap_or_default());
             self.round = Some(Round { n, at_ms: round_ms, weights: self.judge.weights(round_ms) });
             self.rounds_ms = round_ms;
         }
@@ -546,7 +541,7 @@ impl PaperValidator {
     fn feed(&mut self, hotkey: &str) -> Result<(), PaperError> {
         self.draw(self.now_ms, hotkey);
         if let Some(account) = self.book.account(hotkey)
-            && !self.judge.is_out(hotkey)
+            && !self.is_out(hotkey)
         {
             self.judge.feed(self.now_ms, account)?;
         }

@@ -88,6 +88,19 @@ pub fn read_finished(text: &str) -> Option<StoredSignal> {
     })
 }
 
+/// The digest that the text of a finished signal states; of the content itself see
+/// [`Signal::digest`].
+pub fn stated_digest(text: &str) -> Option<[u8; 32]> {
+    let mut json = Json::parse(text.as_bytes()).ok()?;
+    if let Json::String(inner) = json {
+        json = Json::parse(inner.as_bytes()).ok()?;
+    }
+    let stated = json.as_object()?.get("ptn")?.as_object()?.get("digest")?.as_str()?.to_owned();
+    let mut digest = [0; 32];
+    hex::decode_to_slice(stated, &mut digest).ok()?;
+    Some(digest)
+}
+
 fn signal_data(signal: &Signal) -> Json {
     let mut body = signal.body().clone();
     if let Some(pair) = signal.trade_pair().filter(|_| signal.era() != Era::Y2024) {

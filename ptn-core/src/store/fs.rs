@@ -22,9 +22,12 @@ mod folders;
 mod journal;
 mod layout;
 mod lock;
+mod retention;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod verify;
 mod watch;
 mod writer;
 
@@ -36,6 +39,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{broadcast, watch as notice};
+
+pub use self::retention::{Retention, Tidied};
+pub use self::verify::verify;
 
 use self::disk::{Disk, RealDisk};
 use self::durable::{Spool, io_error};
@@ -67,6 +73,8 @@ pub struct FsOptions {
     /// Whether to ask the kernel for notice of changed files; otherwise, and where it cannot,
     /// the store polls.
     pub inotify: bool,
+    /// Whether to open a directory although its signals were moved away: for moving them back.
+    pub even_if_moved: bool,
     /// The wall clock.
     pub clock: fn() -> UnixMs,
 }
@@ -79,6 +87,7 @@ impl FsOptions {
             journal_bytes: 32 * 1024 * 1024,
             settle: Duration::from_secs(1),
             inotify: true,
+            even_if_moved: false,
             clock: now_ms,
         }
     }
@@ -134,6 +143,7 @@ impl FsStore {
         let (hints, hint_queue) = mpsc::channel();
         let queues = Queues { requests, jobs, hints };
         let shared = Arc::new(Shared::new(spool, options, owner, queues));
+        shared.check_moved()?;
         let writer = Writer::open(Arc::clone(&shared))?;
         if owner {
             if let Err(e) = shared.spool.sweep_tmp() {
@@ -322,6 +332,10 @@ impl SignalStore for FsStore {
 
     async fn retry(&self, id: &OrderUuid) -> Result<(), StoreError> {
         self.run(Request::Retry { id: id.clone() }).await.map(drop)
+    }
+
+    fn kind(&self) -> &'static str {
+        "fs"
     }
 
     fn watch(&self) -> notice::Receiver<u64> {

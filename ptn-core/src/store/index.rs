@@ -125,6 +125,17 @@ pub(super) enum Request {
     Retry {
         id: OrderUuid,
     },
+    /// Everything that another store knew of an unfinished signal.
+    Carry {
+        id: OrderUuid,
+        validators: Vec<ValidatorRecord>,
+        cancel: bool,
+    },
+    /// The end that a signal had in another store.
+    Conclude {
+        id: OrderUuid,
+        report: DeliveryReport,
+    },
 }
 
 impl Request {
@@ -151,7 +162,9 @@ impl Request {
             | Self::Progress { id, .. }
             | Self::Finish { id, .. }
             | Self::Cancel { id }
-            | Self::Retry { id } => id,
+            | Self::Retry { id }
+            | Self::Carry { id, .. }
+            | Self::Conclude { id, .. } => id,
         }
     }
 }
@@ -321,6 +334,27 @@ impl Index {
                 let mut standing = holder(standing, &id, token)?;
                 standing.state = report.state;
                 standing.token = 0;
+                batch.touched.insert(id.clone(), standing);
+                Ok((Answer::Done, Some(Record::Finish { id, report: Arc::new(report) })))
+            }
+            Request::Carry { id, validators, cancel } => {
+                let Some(mut standing) = standing else { return Err(StoreError::NotFound { id }) };
+                if standing.state != SignalState::Pending {
+                    let wanted = "only an unfinished signal has more to come";
+                    return Err(StoreError::WrongState { id, state: standing.state, wanted });
+                }
+                standing.cancel = cancel;
+                batch.touched.insert(id.clone(), standing);
+                let retried = self.live.get(&id).is_some_and(|entry| entry.retried);
+                Ok((Answer::Done, Some(Record::Carry { id, validators, cancel, retried })))
+            }
+            Request::Conclude { id, report } => {
+                let Some(mut standing) = standing else { return Err(StoreError::NotFound { id }) };
+                if standing.state != SignalState::Pending || report.state == SignalState::Pending {
+                    let wanted = "only an unfinished signal can be ended";
+                    return Err(StoreError::WrongState { id, state: standing.state, wanted });
+                }
+                standing.state = report.state;
                 batch.touched.insert(id.clone(), standing);
                 Ok((Answer::Done, Some(Record::Finish { id, report: Arc::new(report) })))
             }
@@ -604,7 +638,7 @@ fn holder(standing: Option<Standing>, id: &OrderUuid, token: u64) -> Result<Stan
 }
 
 /// A validator's record for another round: what it acknowledged stays, the rest is open again.
-fn again(mut v: ValidatorRecord) -> ValidatorRecord {
+pub(super) fn again(mut v: ValidatorRecord) -> ValidatorRecord {
     if v.state != DeliveryState::Accepted {
         v.state = DeliveryState::Submitted;
         v.attempts = 0;

@@ -147,6 +147,10 @@ impl SignalStore for MemoryStore {
         self.run(Request::Retry { id: id.clone() }).map(drop)
     }
 
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
     fn watch(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

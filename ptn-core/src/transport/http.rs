@@ -20,6 +20,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Uri};
+use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use self::pool::{ConnectError, Connection, Pool};
@@ -30,6 +31,7 @@ use super::{
     nonce, synapse,
 };
 use crate::directory::{Validator, Wire};
+use crate::record::SignedRequest;
 use crate::sign::{SignError, Signer};
 
 /// How an [`HttpTransport`] behaves.
@@ -130,7 +132,7 @@ impl HttpTransport {
         place: &Place<'_>,
         deadline: Instant,
         nonce: u64,
-    ) -> Result<Request<Full<Bytes>>, TransportError> {
+    ) -> Result<(Request<Full<Bytes>>, SignedRequest), TransportError> {
         let prepared = order.cache.get_or_init(Arc::default);
         let signing = |e: SignError| {
             place.error(
@@ -168,13 +170,17 @@ impl HttpTransport {
                 (synapse::PATH, headers, Bytes::from(body))
             }
         };
-        build(path, place.address, headers, body).map_err(|reason| {
+        let sha256 = digest(path, place.address, &headers, &body);
+        let signed =
+            SignedRequest { at: now_ms(), nonce, sha256, code: String::new(), answered_at: None };
+        let request = build(path, place.address, headers, body).map_err(|reason| {
             place.error(
                 Certainty::NotSent,
                 "not_sendable",
                 format_args!("the request cannot be built ({reason}); check the hotkeys"),
             )
-        })
+        })?;
+        Ok((request, signed))
     }
 
     fn tail<'p>(
@@ -221,13 +227,14 @@ impl HttpTransport {
     }
 }
 
-#[async_trait]
-impl ValidatorTransport for HttpTransport {
-    async fn deliver(
+impl HttpTransport {
+    /// One attempt; what was signed on the way is added to `requests`.
+    async fn attempt(
         &self,
         to: &Validator,
         order: &OutboundOrder,
         deadline: Instant,
+        requests: &mut Vec<SignedRequest>,
     ) -> Result<ValidatorReply, TransportError> {
         let place = Place { hotkey: &to.hotkey, address: to.address() };
         self.check_address(&place)?;
@@ -251,8 +258,9 @@ impl ValidatorTransport for HttpTransport {
             }
             // As late as possible: the signature is good for seconds only.
             let nonce = nonce::next();
-            let request = self.request(to, order, &place, deadline, nonce)?;
-            let sent_ms = now_ms();
+            let (request, signed) = self.request(to, order, &place, deadline, nonce)?;
+            let sent_ms = signed.at;
+            requests.push(signed);
             let answer =
                 timeout_at(deadline, exchange(&mut connection, request, self.options.max_answer));
             let answer = match answer.await {
@@ -265,20 +273,46 @@ impl ValidatorTransport for HttpTransport {
                 }
                 Ok(Err(Broken::NotWritten(_))) if connection.pooled => {
                     // It was closed while it was idle, and not a byte was written: not an attempt.
+                    requests.pop();
                     continue;
                 }
-                Ok(Err(broken)) => return Err(place.broken(broken, self.options.max_answer)),
+                Ok(Err(broken)) => {
+                    if matches!(broken, Broken::NotWritten(_)) {
+                        requests.pop();
+                    }
+                    return Err(place.broken(broken, self.options.max_answer));
+                }
                 Ok(Ok(answer)) => answer,
             };
             self.pool.put(place.address, connection);
             if answer.status == 401 && nonce::ahead(nonce) && !followed {
                 // Refused before it was looked at, and our clock says why.
+                if let Some(refused) = requests.last_mut() {
+                    "nonce_ahead".clone_into(&mut refused.code);
+                    refused.answered_at = Some(now_ms());
+                }
                 nonce::follow_clock();
                 followed = true;
                 pooled = self.pool.take(place.address, deadline).await;
                 continue;
             }
             return place.reply(to.wire, order, &answer, sent_ms);
+        }
+    }
+}
+
+#[async_trait]
+impl ValidatorTransport for HttpTransport {
+    async fn deliver(
+        &self,
+        to: &Validator,
+        order: &OutboundOrder,
+        deadline: Instant,
+    ) -> Result<ValidatorReply, TransportError> {
+        let mut requests = Vec::with_capacity(1);
+        match self.attempt(to, order, deadline, &mut requests).await {
+            Ok(reply) => Ok(ValidatorReply { requests, ..reply }),
+            Err(error) => Err(TransportError { requests, ..error }),
         }
     }
 
@@ -355,6 +389,20 @@ async fn read_body(mut body: Incoming, max: usize) -> Result<Bytes, Broken> {
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
+/// What names a signed request in receipts; see [`SignedRequest::sha256`].
+fn digest(path: &str, address: SocketAddr, headers: &[Header], body: &[u8]) -> String {
+    let mut sha = Sha256::new();
+    sha.update(format!("POST {path} HTTP/1.1\nhost: {address}\ncontent-type: application/json\n"));
+    for (name, value) in headers {
+        for part in [name, ": ", value, "\n"] {
+            sha.update(part);
+        }
+    }
+    sha.update("\n");
+    sha.update(body);
+    hex::encode(sha.finalize())
+}
+
 fn build(
     path: &'static str,
     address: SocketAddr,
@@ -391,7 +439,7 @@ impl Place<'_> {
         what: fmt::Arguments<'_>,
     ) -> TransportError {
         let message = format!("validator {} at {}: {what}", self.hotkey, self.address);
-        TransportError { certainty, code, message }
+        TransportError::new(certainty, code, message)
     }
 
     fn broken(&self, broken: Broken, max: usize) -> TransportError {

@@ -2,7 +2,8 @@
 //!
 //! A validator refuses a nonce that it has seen (btauth) or that does not rise (axons), so the next
 //! one is always above the last, over all transports of the process and, once [`keep`] has named a
-//! file, over all runs. A clock that was set back is outlasted by counting on.
+//! file, over all runs; miners that share a database hand it on with [`ahead_of`] and [`raise`]. A
+//! clock that was set back is outlasted by counting on.
 //!
 //! Counting on must end where it locks us out: btauth refuses what is more than two seconds ahead
 //! of the validator's clock, so after a clock that ran two hours fast was put right every order
@@ -13,7 +14,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Nonces that run further ahead of the clock than this may be refused; validators allow two
 /// seconds.
@@ -44,6 +45,20 @@ pub fn next() -> u64 {
 /// When the file cannot be opened.
 pub fn keep(path: &Path) -> io::Result<()> {
     with(|state| state.keep(path))
+}
+
+/// No nonce above this is given out within `time`, for whoever continues elsewhere.
+pub fn ahead_of(time: Duration) -> u64 {
+    let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    with(|state| match (state.last, ns) {
+        (last, 0) => last,
+        (last, ns) => last.max(now_ns()).saturating_add(ns),
+    })
+}
+
+/// Continues above the nonces of another machine.
+pub fn raise(floor: u64) {
+    with(|state| state.last = state.last.max(floor));
 }
 
 /// Whether this nonce is so far ahead of our own clock that validators may refuse it.

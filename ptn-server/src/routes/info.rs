@@ -16,12 +16,11 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
         + f64::from(u32::try_from(now() % 1000).unwrap_or(0)) / 1000.0;
     match app.ready().await {
         Ok(()) => {
-            let body =
-                json!({"status": "healthy", "service": "MinerRestServer", "timestamp": timestamp});
+            let body = json!({"status": "healthy", "service": "MinerRestServer", "timestamp": timestamp, "store": app.store.kind()});
             answer::json(StatusCode::OK, &body)
         }
         Err(reason) => {
-            let body = json!({"status": "unhealthy", "service": "MinerRestServer", "timestamp": timestamp, "error": reason, "code": "not_accepting"});
+            let body = json!({"status": "unhealthy", "service": "MinerRestServer", "timestamp": timestamp, "store": app.store.kind(), "error": reason, "code": "not_accepting"});
             answer::json(StatusCode::SERVICE_UNAVAILABLE, &body)
         }
     }

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use ptn_core::record::SignalState;
+use ptn_core::record::receipt::Receipt;
 use ptn_core::signal::OrderUuid;
 use ptn_core::store::Filter;
 use serde::Serialize;
@@ -95,6 +96,20 @@ pub(crate) async fn show(State(app): State<Arc<App>>, uuid: Uuid, request: Reque
         let id = begin(&app, uuid, &head)?;
         match app.store.get(&id).await.map_err(|e| ApiError::store(&e))? {
             Some(stored) => Ok(answer::json(StatusCode::OK, &SignalView::of(&stored))),
+            None => Err(ApiError::store(&ptn_core::store::StoreError::NotFound { id })),
+        }
+    };
+    work.await.unwrap_or_else(|error: ApiError| error.into_response())
+}
+
+pub(crate) async fn receipt(State(app): State<Arc<App>>, uuid: Uuid, request: Request) -> Response {
+    let head = request.into_parts().0;
+    let work = async {
+        let id = begin(&app, uuid, &head)?;
+        match app.store.get(&id).await.map_err(|e| ApiError::store(&e))? {
+            Some(stored) => {
+                Ok(answer::json_text(StatusCode::OK, Receipt::of(&stored).to_json().to_string()))
+            }
             None => Err(ApiError::store(&ptn_core::store::StoreError::NotFound { id })),
         }
     };

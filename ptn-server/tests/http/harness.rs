@@ -236,6 +236,7 @@ pub(crate) fn record(state: DeliveryState, code: &str, message: &str) -> Validat
         at: 1_700_000_000_000,
         round_trip_us: Some(1500),
         v_trust: Some(1.0),
+        requests: Vec::new(),
     }
 }
 

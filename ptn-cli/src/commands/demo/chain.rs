@@ -21,7 +21,7 @@ const NETUID: u16 = 8;
 const FULL_TRUST: u16 = 65_535;
 /// The subnet's owner, who gets what nobody earned.
 const BURN_UID: u16 = 0;
-/// So many validators set their weights; a machine has only so many threads.
+/// So many validators set their weights.
 const SETTERS: usize = 3;
 /// For the first weights to be final.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -181,23 +181,17 @@ impl DemoChain {
     }
 }
 
-/// A thread that sets a validator's weights until its desk ends.
+/// A task that sets a validator's weights until its desk ends.
 fn set_weights(node: &MockNode, peer: &Peer, told: &Arc<Mutex<Vec<Told>>>) -> Result<(), Failure> {
     let Some(desk) = peer.desk.clone() else { return Ok(()) };
-    let key = Hotkey::from_keyfile_json(peer.key.to_keyfile_json().as_bytes());
-    let hotkey = key.map_err(|e| Failure::failed("internal", e.to_string()))?;
+    let hotkey = Arc::clone(&peer.key);
     let client = OnChain::client(&node.url())?;
     let setter = OnChain { client, netuid: NETUID, hotkey, burn_uid: Some(BURN_UID) };
     let told = Arc::clone(told);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Failure::io("cannot start", "the runtime", &e))?;
-    std::thread::spawn(move || {
-        let follow = setter.follow(desk, |what| {
-            told.lock().unwrap_or_else(PoisonError::into_inner).push(what);
-        });
-        // It ends with the desk.
-        runtime.block_on(follow).ok();
-    });
+    // It ends with the desk.
+    tokio::spawn(setter.follow(desk, move |what| {
+        told.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }));
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use ptn_core::paper::desk::PaperDesk;
 use ptn_core::rules::{Era, Rules};
 use ptn_core::sign::{Hotkey, Signer as _};
 use ptn_core::signal::OrderUuid;
-use ptn_core::store::FsStore;
+use ptn_core::store::SignalStore;
 use ptn_core::validator::{Fault, LoopbackValidator, ValidatorOptions};
 use ptn_miner::MinerError;
 use ptn_miner::config::MinerConfig;
@@ -48,7 +48,7 @@ pub(super) struct Peer {
     /// Judges its orders, where the rule set has positions.
     pub(super) desk: Option<PaperDesk>,
     /// Its key, for what it signs on the chain.
-    pub(super) key: Hotkey,
+    pub(super) key: Arc<Hotkey>,
 }
 
 /// Everything that runs.
@@ -60,7 +60,7 @@ pub(super) struct Network {
     dir: TempDir,
     key: String,
     url: String,
-    store: Arc<FsStore>,
+    store: Arc<dyn SignalStore>,
     stop: CancellationToken,
     miner: JoinHandle<Result<(), MinerError>>,
 }
@@ -154,8 +154,8 @@ impl Network {
         &self.url
     }
 
-    pub(super) fn store(&self) -> &FsStore {
-        &self.store
+    pub(super) fn store(&self) -> &dyn SignalStore {
+        self.store.as_ref()
     }
 
     pub(super) fn data_dir(&self) -> PathBuf {
@@ -219,6 +219,7 @@ async fn peer(index: usize, era: Era, field: Option<&Field>) -> Result<Peer, Fai
     let mut options = ValidatorOptions::default();
     let key = options.hotkey.to_keyfile_json();
     let key = Hotkey::from_keyfile_json(key.as_bytes())
+        .map(Arc::new)
         .map_err(|e| Failure::failed("internal", e.to_string()))?;
     let desk = match field {
         Some(field) => Some(field.desk().await?),

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::output::{Output, Style};
 use crate::table::{Column, Table};
-use crate::text;
+use crate::text::{self, percent};
 
 /// Wednesday, 2026-06-10 14:00 UTC.
 const START_MS: UnixMs = 1_781_100_000_000;
@@ -213,11 +213,6 @@ async fn wait_until(
         }
     }
     Err(Failure::failed("demo_paper", "a paper validator of the demo stands still"))
-}
-
-fn percent(share: f64) -> String {
-    let text = format!("{:+.4} %", share * 100.0);
-    if text == "-0.0000 %" { "+0.0000 %".to_owned() } else { text }
 }
 
 fn style(gain: f64) -> Style {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ptn_core::record::{DeliveryState, Progress, SignalState, ValidatorRecord};
 use ptn_core::rules::Era;
-use ptn_core::store::{SignalStore as _, StoreChange, StoreEvent};
+use ptn_core::store::{StoreChange, StoreEvent};
 use ptn_core::validator::Received;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;

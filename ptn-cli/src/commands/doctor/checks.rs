@@ -9,9 +9,10 @@ use std::time::Duration;
 use clap::ArgMatches;
 use ptn_core::json::Json;
 use ptn_core::ops::config::{ConfigError, Settings, expand_home};
+use ptn_core::ops::store::Place;
 use ptn_core::ops::wallet;
 use ptn_core::store::fs::FsOptions;
-use ptn_core::store::{FsStore, SignalStore as _};
+use ptn_core::store::{FsStore, Pending, SignalStore as _};
 use ptn_core::transport::address::AddressPolicy;
 use ptn_miner::config::MinerConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -37,7 +38,11 @@ pub(super) async fn all(settings: &Settings, matches: &ArgMatches, found: &mut F
     let miner = miner_settings(settings, found);
     clock(settings, found);
     let dir = settings.data_dir();
-    data_dir(&dir, settings, found).await;
+    match Place::from_settings(settings) {
+        Ok(Place::Dir(dir)) => data_dir(&dir, settings, found).await,
+        Ok(place) => database(&place, settings, found).await,
+        Err(e) => found.fail("store", e.to_string(), "correct it; without it, --data-dir is used"),
+    }
     api_keys(&dir, settings, found);
     hotkey(settings, found);
     validators(settings, miner.as_ref(), found).await;
@@ -135,6 +140,46 @@ fn clock(settings: &Settings, found: &mut Findings) {
     }
 }
 
+async fn database(place: &Place, settings: &Settings, found: &mut Findings) {
+    let Ok(rules) = settings.rules() else { return };
+    let opened = match place.open(&std::sync::Arc::new(rules)).await {
+        Ok(opened) => opened,
+        Err(e) => {
+            found.fail("store", e.to_string(), "see docs/postgres.md: address, role, network");
+            return;
+        }
+    };
+    found.ok("store", format!("{} answers, and its tables are current", opened.name()));
+    match spool::deliverer(&opened).await {
+        Some(owner) => found.ok("miner", format!("{owner} delivers from it")),
+        None => found.warn(
+            "miner",
+            "nobody delivers from it: signals are kept until a miner starts",
+            "start ptn-miner with this --store",
+        ),
+    }
+    match opened.signals().pending().await {
+        Ok(p) => waiting(p, found),
+        Err(e) => found.fail("store", e.to_string(), "see the server's log"),
+    }
+    opened.close().await;
+}
+
+fn waiting(p: Pending, found: &mut Findings) {
+    let oldest = p.oldest_at.map(|at| text::age(at, text::now())).unwrap_or_default();
+    let what = text::count(usize::try_from(p.count).unwrap_or(0), "signal");
+    let old = p.oldest_at.is_some_and(|at| text::now().saturating_sub(at) > 300_000);
+    match p.count {
+        0 => found.ok("waiting", "no signal waits"),
+        _ if old => found.warn(
+            "waiting",
+            format!("{what}, the oldest for {oldest}"),
+            "see why: ptn-cli signals list --state pending",
+        ),
+        _ => found.ok("waiting", format!("{what}, the oldest for {oldest}")),
+    }
+}
+
 async fn data_dir(dir: &Path, settings: &Settings, found: &mut Findings) {
     let shown = dir.display();
     let Ok(metadata) = fs::metadata(dir) else {
@@ -195,18 +240,7 @@ async fn data_dir(dir: &Path, settings: &Settings, found: &mut Findings) {
         ),
         Ok(p) => {
             found.ok("journal", "readable from its first to its last record");
-            let oldest = p.oldest_at.map(|at| text::age(at, text::now())).unwrap_or_default();
-            let what = text::count(usize::try_from(p.count).unwrap_or(0), "signal");
-            let old = p.oldest_at.is_some_and(|at| text::now().saturating_sub(at) > 300_000);
-            match p.count {
-                0 => found.ok("waiting", "no signal waits"),
-                _ if old => found.warn(
-                    "waiting",
-                    format!("{what}, the oldest for {oldest}"),
-                    "see why: ptn-cli signals list --state pending",
-                ),
-                _ => found.ok("waiting", format!("{what}, the oldest for {oldest}")),
-            }
+            waiting(p, found);
         }
     }
     let damaged = dir.join(".ptn").join("journal.damaged");

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use ptn_core::paper::Point;
 use ptn_core::paper::replay::Report;
 
-use super::replay::{distance, drawdown, percent, weight};
-use crate::text::date_time;
+use super::replay::{distance, drawdown, weight};
+use crate::text::{date_time, percent};
 
 pub(super) const STYLE: &str = "\
 :root{--ink:#1c2530;--dim:#5d6b7a;--line:#d9e0e7;--blue:#1f5fa8;--red:#b3372f;--back:#f6f8fa}\

@@ -16,7 +16,7 @@ pub(crate) struct OnChain {
     pub(crate) client: ChainClient,
     pub(crate) netuid: u16,
     /// The validator's; it must have a permit.
-    pub(crate) hotkey: Hotkey,
+    pub(crate) hotkey: Arc<Hotkey>,
     /// Who gets what nobody earned; by default whom the rules name.
     pub(crate) burn_uid: Option<u16>,
 }
@@ -53,7 +53,7 @@ impl OnChain {
     pub(crate) async fn follow(
         self,
         desk: PaperDesk,
-        mut tell: impl FnMut(Told),
+        mut tell: impl FnMut(Told) + Send,
     ) -> Result<(), DeskError> {
         let terms = desk.ask(|validator| validator.chain_terms()).await?;
         let mut rounds = desk.rounds();
@@ -89,7 +89,7 @@ impl OnChain {
         let count = pairs.len();
         let (uids, weights) = pairs.into_iter().unzip();
         let call = Call::set_weights(self.netuid, uids, weights, terms.version_key);
-        let progress = self.client.submit(&call, &self.hotkey).await?;
+        let progress = self.client.submit(&call, &*self.hotkey).await?;
         let extrinsic = progress.hash();
         let place = Box::pin(progress.wait_final()).await?;
         Ok(Some((count, place.number, extrinsic)))

@@ -18,7 +18,7 @@ use crate::Outcome;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
 use crate::table::{Column, Table};
-use crate::text::{date_time, harmless};
+use crate::text::{date_time, harmless, percent};
 
 pub(super) const AFTER_HELP: &str = "\
 Signals: a processed_signals folder, of the Python tools or of ptn-miner, or a file with one\n\
@@ -153,12 +153,6 @@ fn write_page(path: &Path, page: &str) -> Result<(), Failure> {
         file.persist(path).map_err(|e| e.error)
     });
     written.map(drop).map_err(|e| Failure::io("cannot write", &path.display().to_string(), &e))
-}
-
-/// `+1.2345 %`.
-pub(super) fn percent(share: f64) -> String {
-    let text = format!("{:+.4} %", share * 100.0);
-    if text == "-0.0000 %" { "+0.0000 %".to_owned() } else { text }
 }
 
 fn show(report: &Report, out: &mut Output) -> Result<(), Failure> {

@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgMatches, Args, FromArgMatches as _};
-use ptn_core::directory::Wire;
 use ptn_core::ops::process;
 use ptn_core::paper::desk::{DeskError, DeskOptions, JournalError, PaperDesk};
 use ptn_core::paper::prices::PriceSpec;
@@ -156,29 +155,21 @@ async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
     let address = listener.local_addr().map_err(|e| Failure::io("cannot listen on", "", &e))?;
     let state = http::Site::new(desk.clone(), era, &args.prices, feed.sender(), feed.watch());
     let site = tokio::spawn(http::serve(listener, state, stop.clone()));
-    let wire = if args.wire == WireChoice::Dendrite { Wire::Dendrite } else { Wire::Btauth };
-    let entry = validator.entry(wire);
+    let entry = validator.entry(args.wire.listed());
     if let Some(path) = &args.write {
         write_list(path, &entry, "paper run")?;
     }
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let setter = match &args.chain {
-        None => None,
-        Some(endpoints) => Some(OnChain {
+    if let Some(endpoints) = &args.chain {
+        let setter = OnChain {
             client: OnChain::client(endpoints)?,
             netuid: args.netuid,
-            hotkey: key(&args)?,
+            hotkey: Arc::new(key(&args)?),
             burn_uid: args.burn_uid,
-        }),
-    };
-    let on_chain = async {
-        if let Some(setter) = setter {
-            // It is read below for as long as the command runs.
-            setter.follow(desk.clone(), |what| drop(tell.send(what))).await.ok();
-        }
-        std::future::pending::<()>().await;
-    };
-    let mut on_chain = std::pin::pin!(on_chain);
+        };
+        // It ends with the desk; nobody reads any more when the command ends before.
+        tokio::spawn(setter.follow(desk.clone(), move |what| drop(tell.send(what))));
+    }
     let mut arrivals = validator.subscribe();
     let mut events = desk.subscribe();
     let started =
@@ -199,7 +190,6 @@ async fn stand(args: RunArgs, out: &mut Output) -> Outcome {
                 Err(RecvError::Lagged(n)) => out.talk(format!("{n} events came too fast to be shown")),
                 Err(RecvError::Closed) => break,
             },
-            () = &mut on_chain => {}
             Some(what) = told.recv() => show::told(&what, out)?,
             ended = &mut feed, if !prices_end => {
                 prices_end = true;
@@ -225,11 +215,7 @@ fn axon(args: &RunArgs, era: Era, desk: &PaperDesk) -> Result<ValidatorOptions, 
     options.ip = args.listen.ip();
     options.port = args.listen.port();
     options.desk = Some(Arc::new(desk.clone()));
-    options.wire = match args.wire {
-        WireChoice::Btauth => Some(Wire::Btauth),
-        WireChoice::Dendrite => Some(Wire::Dendrite),
-        WireChoice::Both => None,
-    };
+    options.wire = args.wire.only();
     // Validators of 2024 do not know an order again, and none before 2026 suggests a retry.
     options.says_should_retry = era == Era::Y2026;
     options.registered = (!args.miners.is_empty()).then(|| args.miners.clone());

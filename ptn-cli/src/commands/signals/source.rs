@@ -1,12 +1,14 @@
-//! Where signals are looked at: a spool or a server, behind the same few questions.
+//! Where signals are looked at: a store or a server, behind the same few questions.
 
 use std::time::Duration;
 
 use hyper::Method;
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
+use ptn_core::ops::store::Opened;
+use ptn_core::record::receipt::Receipt;
 use ptn_core::signal::OrderUuid;
-use ptn_core::store::{Filter, FsStore, SignalStore as _, StoreError};
+use ptn_core::store::{Filter, StoreError};
 use serde::Deserialize;
 
 use crate::commands::spool;
@@ -20,11 +22,11 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// How many signals a short id is looked for in.
 const LOOK_AMONG: usize = 1000;
 
-/// A spool or a server.
+/// A store or a server.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// A data directory of this machine.
-    Spool(FsStore),
+    /// A data directory of this machine, or a database.
+    Store(Opened),
     /// `GET /api/signals` and what belongs to it.
     Server(Server),
 }
@@ -41,18 +43,18 @@ struct Refusal {
 }
 
 impl Source {
-    /// The server when one was named, otherwise the data directory.
-    pub(super) fn open(server: &ServerArgs, settings: &Settings) -> Result<Self, Failure> {
+    /// The server when one was named, otherwise the store.
+    pub(super) async fn open(server: &ServerArgs, settings: &Settings) -> Result<Self, Failure> {
         match server.server()? {
             Some(server) => Ok(Self::Server(server)),
-            None => spool::open_existing(settings).map(Self::Spool),
+            None => spool::open_existing(settings).await.map(Self::Store),
         }
     }
 
     /// What it is, for texts.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Spool(store) => store.dir().display().to_string(),
+            Self::Store(store) => store.name(),
             Self::Server(server) => server.name(),
         }
     }
@@ -60,8 +62,9 @@ impl Source {
     /// Signals, newest first.
     pub(super) async fn list(&self, filter: &Filter) -> Result<Vec<SignalView>, Failure> {
         let server = match self {
-            Self::Spool(store) => {
-                return Ok(store.list(filter).await?.iter().map(SignalView::of).collect());
+            Self::Store(store) => {
+                let list = store.signals().list(filter).await?;
+                return Ok(list.iter().map(SignalView::of).collect());
             }
             Self::Server(server) => server,
         };
@@ -107,7 +110,7 @@ impl Source {
 
     async fn get(&self, id: &OrderUuid) -> Result<Option<SignalView>, Failure> {
         match self {
-            Self::Spool(store) => Ok(store.get(id).await?.as_ref().map(SignalView::of)),
+            Self::Store(store) => Ok(store.signals().get(id).await?.as_ref().map(SignalView::of)),
             Self::Server(server) => {
                 let answer = get(server, &format!("/api/signals/{id}")).await?;
                 if answer.status == 404 { Ok(None) } else { read(server, &answer).map(Some) }
@@ -115,10 +118,29 @@ impl Source {
         }
     }
 
+    /// The receipt of a signal.
+    pub(super) async fn receipt(&self, id: &str) -> Result<Receipt, Failure> {
+        match self {
+            Self::Store(store) => {
+                let id = parse(id)?;
+                let stored = store.signals().get(&id).await?;
+                stored.as_ref().map(Receipt::of).ok_or_else(|| StoreError::NotFound { id }.into())
+            }
+            Self::Server(server) => {
+                let answer = get(server, &format!("/api/signals/{id}/receipt")).await?;
+                if answer.status != 200 {
+                    return Err(refused(server, &answer));
+                }
+                Receipt::read(&answer.body)
+                    .map_err(|e| Failure::failed("bad_answer", format!("{}: {e}", server.name())))
+            }
+        }
+    }
+
     /// Makes a failed signal deliverable again.
     pub(super) async fn retry(&self, id: &str) -> Result<(), Failure> {
         match self {
-            Self::Spool(store) => Ok(store.retry(&parse(id)?).await?),
+            Self::Store(store) => Ok(store.signals().retry(&parse(id)?).await?),
             Self::Server(server) => post(server, &format!("/api/signals/{id}/retry")).await,
         }
     }
@@ -126,7 +148,7 @@ impl Source {
     /// Asks for a cancellation.
     pub(super) async fn cancel(&self, id: &str) -> Result<(), Failure> {
         match self {
-            Self::Spool(store) => Ok(store.cancel(&parse(id)?).await?),
+            Self::Store(store) => Ok(store.signals().cancel(&parse(id)?).await?),
             Self::Server(server) => post(server, &format!("/api/signals/{id}/cancel")).await,
         }
     }

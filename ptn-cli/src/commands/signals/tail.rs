@@ -5,8 +5,9 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::Method;
 use ptn_core::ops::process;
+use ptn_core::ops::store::Opened;
 use ptn_core::record::Progress;
-use ptn_core::store::{SignalStore as _, StoreChange, StoreEvent};
+use ptn_core::store::{StoreChange, StoreEvent};
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -25,7 +26,7 @@ pub(super) async fn run(source: &Source, count: Option<u64>, out: &mut Output) -
     let stop = process::stop_token().map_err(|e| Failure::io("cannot watch", "signals", &e))?;
     let follow = async {
         match source {
-            Source::Spool(store) => of_store(store, count, out).await,
+            Source::Store(store) => of_store(store, count, out).await,
             Source::Server(server) => of_server(server, count, out).await,
         }
     };
@@ -35,13 +36,9 @@ pub(super) async fn run(source: &Source, count: Option<u64>, out: &mut Output) -
     }
 }
 
-async fn of_store(
-    store: &ptn_core::store::FsStore,
-    count: Option<u64>,
-    out: &mut Output,
-) -> Outcome {
-    let mut events = store.events();
-    out.talk(format!("following {}; Ctrl-C ends it", store.dir().display()));
+async fn of_store(store: &Opened, count: Option<u64>, out: &mut Output) -> Outcome {
+    let mut events = store.signals().events();
+    out.talk(format!("following {}; Ctrl-C ends it", store.name()));
     let mut seen = 0;
     while count.is_none_or(|count| seen < count) {
         match events.recv().await {

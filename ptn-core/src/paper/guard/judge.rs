@@ -52,7 +52,8 @@ impl State {
         let tracked = self.tracked(hotkey, rules, settings);
         let unsure =
             !loaded || may_close || pair.as_ref().is_some_and(|pair| tracked.unsure.contains(pair));
-        let closes = reduces(tracked, hotkey, signal) || unsure;
+        let reduces = reduces(tracked, hotkey, signal);
+        let closes = reduces || unsure;
         let verdict = GuardVerdict { closes, drawdown, unjudged: lacking, ..Default::default() };
         let mut case = Case { rules, settings, hotkey, now, under_way, loaded, verdict };
         if !loaded {
@@ -63,9 +64,7 @@ impl State {
             Ok(order) => case.judge(tracked, order, quote),
             Err(refusal) => case.refused(&refusal),
         }
-        if !reduces(tracked, hotkey, signal)
-            && let Some(alert) = near(&case.verdict.drawdown, settings.alert_points)
-        {
+        if !reduces && let Some(alert) = near(&case.verdict.drawdown, settings.alert_points) {
             case.verdict.concerns.push(alert);
         }
         let mut verdict = case.verdict;

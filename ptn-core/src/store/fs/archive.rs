@@ -4,9 +4,9 @@
 //! as used, and nothing else is known. A file with a `.reason.txt` beside it was never accepted.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::disk::open_foreign;
@@ -18,14 +18,14 @@ use crate::store::index::{Archive, Standing};
 use crate::store::{Filter, StoreError, StoredSignal, matches};
 
 /// No file of ours comes near this.
-const MAX_FINISHED: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_FINISHED: u64 = 16 * 1024 * 1024;
 
 const FOLDERS: [SignalState; 2] = [SignalState::Processed, SignalState::Failed];
 
 impl Archive for Spool {
     fn standing(&self, id: &OrderUuid) -> Result<Option<Standing>, StoreError> {
         for state in FOLDERS {
-            let Some(text) = self.read_finished(state, id.as_str())? else { continue };
+            let Some((_, text)) = self.read_finished(state, id.as_str())? else { continue };
             return Ok(Some(match legacy::read_finished(&text) {
                 Some(s) => Standing::finished(s.seq, s.signal.digest(), s.state),
                 None => Standing::finished(0, [0; 32], state),
@@ -36,7 +36,7 @@ impl Archive for Spool {
 
     fn load(&self, id: &OrderUuid) -> Result<Option<StoredSignal>, StoreError> {
         for state in FOLDERS {
-            if let Some(text) = self.read_finished(state, id.as_str())? {
+            if let Some((_, text)) = self.read_finished(state, id.as_str())? {
                 return Ok(legacy::read_finished(&text));
             }
         }
@@ -45,17 +45,40 @@ impl Archive for Spool {
 }
 
 impl Spool {
-    fn read_finished(&self, state: SignalState, name: &str) -> Result<Option<String>, StoreError> {
-        let folder = self.layout.finished(state);
-        let path = folder.join(name);
-        let text = match read_text(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // Nothing that we wrote.
-            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Ok(None),
-            other => other.map_err(io_error("cannot read", &path))?,
-        };
-        let refused = state == SignalState::Failed && folder.join(reason_name(name)).exists();
-        Ok((!refused).then_some(text))
+    /// The ids of all finished signals of ours, by their place.
+    pub(super) fn finished_ids(&self) -> Result<BTreeMap<u64, OrderUuid>, StoreError> {
+        let mut ids = BTreeMap::new();
+        for state in FOLDERS {
+            for folder in self.layout.finished_folders(state) {
+                for (_, name) in newest_names(&folder).map_err(io_error("cannot list", &folder))? {
+                    let Ok(Some(text)) = read_in(&folder, state, &name) else { continue };
+                    if let Some(stored) = legacy::read_finished(&text) {
+                        ids.insert(stored.seq, stored.signal.id().clone());
+                    }
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The file of a finished signal, wherever it is by now, and its text.
+    pub(super) fn read_finished(
+        &self,
+        state: SignalState,
+        name: &str,
+    ) -> Result<Option<(PathBuf, String)>, StoreError> {
+        // In the direction in which retention moves them, so that none is missed on its way.
+        let mut found = read_in(self.layout.finished(state), state, name)?
+            .map(|text| (self.layout.finished(state).join(name), text));
+        if found.is_none() && state == SignalState::Processed {
+            for month in self.layout.months() {
+                found = read_in(&month, state, name)?.map(|text| (month.join(name), text));
+                if found.is_some() {
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Finished signals that match, about the newest first, at most `limit` of each folder. Reads
@@ -66,23 +89,40 @@ impl Spool {
             if !filter.states.is_empty() && !filter.states.contains(&state) {
                 continue;
             }
-            let folder = self.layout.finished(state);
-            let mut names = newest_names(folder).map_err(io_error("cannot list", folder))?;
             let mut wanted = filter.limit();
-            while wanted > 0
-                && let Some((_, name)) = names.pop()
-            {
-                let Ok(Some(text)) = self.read_finished(state, &name) else { continue };
-                let Some(stored) = legacy::read_finished(&text) else { continue };
-                if matches(filter, &stored) {
-                    found.push(stored);
-                    wanted -= 1;
+            for folder in self.layout.finished_folders(state) {
+                if wanted == 0 {
+                    break;
+                }
+                let mut names = newest_names(&folder).map_err(io_error("cannot list", &folder))?;
+                while wanted > 0
+                    && let Some((_, name)) = names.pop()
+                {
+                    let Ok(Some(text)) = read_in(&folder, state, &name) else { continue };
+                    let Some(stored) = legacy::read_finished(&text) else { continue };
+                    if matches(filter, &stored) {
+                        found.push(stored);
+                        wanted -= 1;
+                    }
                 }
             }
         }
         found.sort_by_key(|stored| Reverse(stored.seq));
         Ok(found)
     }
+}
+
+/// The text of a finished signal's file in one folder.
+fn read_in(folder: &Path, state: SignalState, name: &str) -> Result<Option<String>, StoreError> {
+    let path = folder.join(name);
+    let text = match read_text(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Nothing that we wrote.
+        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Ok(None),
+        other => other.map_err(io_error("cannot read", &path))?,
+    };
+    let refused = state == SignalState::Failed && folder.join(reason_name(name)).exists();
+    Ok((!refused).then_some(text))
 }
 
 fn newest_names(folder: &Path) -> io::Result<BinaryHeap<(SystemTime, Box<str>)>> {
@@ -102,7 +142,7 @@ fn newest_names(folder: &Path) -> io::Result<BinaryHeap<(SystemTime, Box<str>)>>
     Ok(names.into())
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
     let file = open_foreign(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::NotFound.into());

@@ -205,10 +205,17 @@ impl Folders {
         let stored = entry.stored().map_err(io::Error::other)?;
         let stored = finished(stored, &report);
         let mark = mark(entry.accepted_at, entry.seq);
-        let path = layout.finished(report.state).join(id.as_str());
+        let mut path = layout.finished(report.state).join(id.as_str());
         let text = legacy::finished_text(&stored, &report);
         // After a power cut the name may be there without the content.
-        let there = std::fs::read(&path).is_ok_and(|bytes| bytes == text.as_bytes());
+        let mut there = std::fs::read(&path).is_ok_and(|bytes| bytes == text.as_bytes());
+        if !there
+            && let Ok(Some((moved, found))) =
+                self.shared.spool.read_finished(report.state, id.as_str())
+            && found == text
+        {
+            (path, there) = (moved, true);
+        }
         if !there {
             let spool = &self.shared.spool;
             if report.state == SignalState::Failed {

@@ -242,6 +242,59 @@ fn decode(json: &[u8]) -> Result<Fact, String> {
     }))
 }
 
+/// What stands on a line of a journal that is only looked at.
+#[derive(Debug)]
+pub(super) enum Scanned {
+    Head(u64),
+    Record(Record),
+    /// What is wrong with it.
+    Damaged(String),
+    /// So many bytes of a batch that its writer did not finish.
+    Torn(u64),
+}
+
+/// Reads a whole journal without changing anything; returns its length. Damage does not end it.
+pub(super) fn scan(path: &Path, each: &mut dyn FnMut(u64, Scanned)) -> std::io::Result<u64> {
+    let mut input = BufReader::with_capacity(256 * 1024, File::open(path)?);
+    let (mut line, mut at) = (Vec::new(), 0);
+    // Unreadable lines: torn, unless a later batch shows that they had been synced.
+    let mut unread: Option<(u64, bool)> = None;
+    let damaged = || Scanned::Damaged("the line's checksum is wrong".to_owned());
+    loop {
+        line.clear();
+        let read = read_line(&mut input, &mut line)?;
+        if read == 0 {
+            match unread {
+                Some((from, true)) => each(from, Scanned::Torn(at - from)),
+                Some((from, false)) => each(from, damaged()),
+                None => {}
+            }
+            return Ok(at);
+        }
+        let complete = line.pop_if(|last| *last == b'\n').is_some();
+        match content(&line).filter(|_| complete) {
+            Some((begins, json)) => {
+                if begins && let Some((from, _)) = unread.take() {
+                    each(from, damaged());
+                }
+                if unread.is_none() {
+                    each(
+                        at,
+                        match decode(json) {
+                            Ok(Fact::Head { last_seq }) => Scanned::Head(last_seq),
+                            Ok(Fact::Record(record)) => Scanned::Record(record),
+                            Err(what) => Scanned::Damaged(what),
+                        },
+                    );
+                }
+            }
+            None if unread.is_none() => unread = Some((at, !complete || line.contains(&0))),
+            None => {}
+        }
+        at += read as u64;
+    }
+}
+
 /// What takes the lines that are read.
 pub(super) trait Reader {
     /// The file begins: everything known before is void.

@@ -7,10 +7,13 @@
 //!   failed_signals/<id>       finished without that
 //!   failed_signals/<name>     a file that could not be adopted, as it was, and beside it
 //!   failed_signals/<name>.reason.txt
+//!   archived_signals/YYYY-MM/<id>  processed ones that retention moved; see `retention`
 //!   .ptn/lock                 held by the process that delivers: its pid and host
 //!   .ptn/journal.lock         held while the journal is read or extended
 //!   .ptn/journal/journal.log  the truth; see `journal`
 //!   .ptn/journal.damaged      copy of a journal that could not be read
+//!   .ptn/moved                names the store that has the signals now; nothing is taken any more
+//!   .ptn/retired              places of signals that retention deleted
 //!   .ptn/nonce                the last nonce that was signed; see `transport::nonce`
 //!   .ptn/tmp/                 files in the making; swept by the owner at start
 //! ```
@@ -33,6 +36,7 @@ pub(super) struct Layout {
     pub(super) received: PathBuf,
     pub(super) processed: PathBuf,
     pub(super) failed: PathBuf,
+    pub(super) archived: PathBuf,
     pub(super) private: PathBuf,
     pub(super) tmp: PathBuf,
     pub(super) journal_dir: PathBuf,
@@ -40,6 +44,8 @@ pub(super) struct Layout {
     pub(super) journal_lock: PathBuf,
     pub(super) owner_lock: PathBuf,
     pub(super) damaged: PathBuf,
+    pub(super) moved: PathBuf,
+    pub(super) retired: PathBuf,
 }
 
 impl Layout {
@@ -50,11 +56,14 @@ impl Layout {
             received: root.join("received_signals"),
             processed: root.join("processed_signals"),
             failed: root.join("failed_signals"),
+            archived: root.join("archived_signals"),
             tmp: private.join("tmp"),
             journal: journal_dir.join("journal.log"),
             journal_lock: private.join("journal.lock"),
             owner_lock: private.join("lock"),
             damaged: private.join("journal.damaged"),
+            moved: private.join("moved"),
+            retired: private.join("retired"),
             journal_dir,
             private,
             root,

@@ -17,19 +17,31 @@ pub(super) struct OwnerLock {
     _file: File,
 }
 
+/// Refuses while another process delivers from the directory; takes and changes nothing.
+pub(super) fn refuse_while_owned(layout: &Layout) -> Result<(), StoreError> {
+    let Ok(file) = File::open(&layout.owner_lock) else { return Ok(()) };
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(held(layout)),
+        // Freed with the file.
+        _ => Ok(()),
+    }
+}
+
+fn held(layout: &Layout) -> StoreError {
+    let text = std::fs::read_to_string(&layout.owner_lock).unwrap_or_default();
+    let mut words = text.split_whitespace().map(str::to_owned);
+    let mut word = || words.next().unwrap_or_else(|| "unknown".to_owned());
+    let (pid, host) = (word(), word());
+    StoreError::Locked { path: layout.root.clone(), pid, host }
+}
+
 impl OwnerLock {
     pub(super) fn take(disk: &dyn Disk, layout: &Layout) -> Result<Self, StoreError> {
         let path = &layout.owner_lock;
         let file = disk.open_append(path, true).map_err(io_error("cannot open", path))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let text = std::fs::read_to_string(path).unwrap_or_default();
-                let mut words = text.split_whitespace().map(str::to_owned);
-                let mut word = || words.next().unwrap_or_else(|| "unknown".to_owned());
-                let (pid, host) = (word(), word());
-                return Err(StoreError::Locked { path: layout.root.clone(), pid, host });
-            }
+            Err(TryLockError::WouldBlock) => return Err(held(layout)),
             Err(TryLockError::Error(source)) => {
                 return Err(io_error("cannot lock", path)(source));
             }

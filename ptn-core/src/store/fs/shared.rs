@@ -157,8 +157,20 @@ impl Shared {
         self.poisoned.get().map(|why| StoreError::Poisoned(why.clone()))
     }
 
+    /// Whether the signals are in another store by now. Asked under the journal's lock, so that
+    /// whoever set the mark and then takes the lock sees everything that was taken before.
+    pub(super) fn check_moved(&self) -> Result<(), StoreError> {
+        let path = &self.spool.layout.moved;
+        if self.options.even_if_moved || !path.exists() {
+            return Ok(());
+        }
+        let to = std::fs::read_to_string(path).unwrap_or_default();
+        let from = self.spool.layout.root.display().to_string();
+        Err(StoreError::Moved { from, to: to.trim().to_owned() })
+    }
+
     pub(super) fn accepting(&self) -> bool {
-        self.poisoned.get().is_none() && self.check_folders().is_ok()
+        self.poisoned.get().is_none() && self.check_folders().is_ok() && self.check_moved().is_ok()
     }
 
     /// Says which folder is gone, or that all are there again.

@@ -191,6 +191,7 @@ impl Writer {
             return Err(e);
         }
         let locked = self.lock.lock(&shared.spool.layout.journal_lock)?;
+        shared.check_moved()?;
         read_on(&mut self.journal, shared, &locked)?;
         let now = shared.now();
         let mut batch = Batch::default();
@@ -367,6 +368,7 @@ fn copy(e: &StoreError) -> StoreError {
                 io::Error::from_raw_os_error,
             ),
         },
+        StoreError::Moved { from, to } => StoreError::Moved { from: from.clone(), to: to.clone() },
         StoreError::Corrupt { path, at, what } => {
             StoreError::Corrupt { path: path.clone(), at: *at, what: what.clone() }
         }

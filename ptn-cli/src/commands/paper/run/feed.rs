@@ -17,6 +17,7 @@ use ptn_core::trade_pair::TradePairId;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::super::replay::unreadable;
 use crate::failure::Failure;
 
 /// A source that is open.
@@ -56,13 +57,7 @@ impl Feed {
         let clock = if real { PaperClock::real() } else { simulated(now_ms) };
         Ok(match spec {
             PriceSpec::Csv(path) => {
-                let file = File::open(path).map_err(|e| {
-                    Failure::new(
-                        process::USAGE,
-                        "io",
-                        format!("cannot read {}: {e}", path.display()),
-                    )
-                })?;
+                let file = File::open(path).map_err(|e| unreadable(path, &e))?;
                 let mut prices = CsvPrices::new(BufReader::new(file)).map_err(wrong)?;
                 let first = prices.next_tick().map_err(wrong)?;
                 let first =

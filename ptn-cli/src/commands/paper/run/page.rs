@@ -6,8 +6,7 @@ use ptn_core::paper::Point;
 use ptn_core::paper::validator::{MinerView, PaperValidator};
 
 use super::super::html::{STYLE, escape};
-use super::super::replay::percent;
-use crate::text::{date_time, short_key};
+use crate::text::{date_time, percent, short_key};
 
 const OWN_STYLE: &str = ".spark{width:9rem;height:2rem}.out td{color:var(--dim)}td b{font-weight:600}code{font-size:.85rem}main{max-width:72rem}";
 /// Points of a little curve.

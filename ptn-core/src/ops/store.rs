@@ -1,0 +1,208 @@
+//! Which store the settings name, and opening it: the data directory, or a PostgreSQL database.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::config::{ConfigError, Origin, Settings, expand_home};
+use crate::rules::Rules;
+use crate::store::fs::FsOptions;
+use crate::store::postgres::PgOptions;
+use crate::store::transfer::Transfer;
+use crate::store::{FsStore, PgStore, SignalStore, StoreError};
+
+/// A store that is not open yet.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A data directory.
+    Dir(PathBuf),
+    /// A database.
+    Postgres(Box<PgOptions>),
+}
+
+impl Place {
+    /// The store that the settings name: `--store`, otherwise the data directory.
+    ///
+    /// # Errors
+    /// When the address or the lease cannot be used.
+    pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        let Some(text) = settings.get("store").filter(|text| *text != "fs") else {
+            return Ok(Self::Dir(settings.data_dir()));
+        };
+        let mut place = Self::parse(text).map_err(|why| settings.bad("store", why))?;
+        if let Self::Postgres(options) = &mut place {
+            if let Some(lease) = settings.duration("store_lease")? {
+                if lease < std::time::Duration::from_secs(1) {
+                    return Err(settings.bad("store_lease", "at least 1s"));
+                }
+                options.lease = lease;
+            }
+            if *settings.origin("store") == Origin::Flag("store")
+                && super::settings::hide_password(text) != text
+            {
+                tracing::warn!(
+                    "the password in --store can be read in the list of processes: give it with PTN_STORE, PGPASSWORD or .pgpass"
+                );
+            }
+        }
+        Ok(place)
+    }
+
+    /// Reads `fs:DIR`, `postgres://..`, or `postgres`, whose address is in `DATABASE_URL`.
+    ///
+    /// # Errors
+    /// What is allowed; never the text itself, which may hold a password.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(dir) = text.strip_prefix("fs:").filter(|dir| !dir.is_empty()) {
+            return Ok(Self::Dir(expand_home(dir)));
+        }
+        let from_env;
+        let address = if ["postgres", "postgres:", "postgresql"].contains(&text) {
+            from_env = std::env::var("DATABASE_URL").map_err(|_| {
+                "postgres without an address takes it from DATABASE_URL, which is not set"
+                    .to_owned()
+            })?;
+            from_env.as_str()
+        } else if text.starts_with("postgres") {
+            text
+        } else {
+            return Err(
+                "allowed: fs, fs:DIR, postgres://USER@HOST:PORT/DATABASE, or postgres for the address in DATABASE_URL"
+                    .to_owned(),
+            );
+        };
+        PgOptions::new(address).map(|o| Self::Postgres(Box::new(o))).map_err(|e| e.to_string())
+    }
+
+    /// Its name, without a password.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Dir(dir) => dir.display().to_string(),
+            Self::Postgres(options) => options.name().to_owned(),
+        }
+    }
+
+    /// The data directory, if it is one.
+    pub fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::Dir(dir) => Some(dir),
+            Self::Postgres(_) => None,
+        }
+    }
+
+    /// Opens it to accept signals and to look at them.
+    ///
+    /// # Errors
+    /// When the store cannot be opened.
+    pub async fn open(&self, rules: &Arc<Rules>) -> Result<Opened, StoreError> {
+        Ok(match self {
+            Self::Dir(dir) => {
+                Opened::Fs(Arc::new(FsStore::open(dir, FsOptions::new(Arc::clone(rules)))?))
+            }
+            Self::Postgres(options) => {
+                Opened::Pg(Arc::new(PgStore::open(options.as_ref().clone()).await?))
+            }
+        })
+    }
+
+    /// Opens it to deliver from it.
+    ///
+    /// # Errors
+    /// When the store cannot be opened, or somebody else owns the data directory.
+    pub async fn open_owner(&self, rules: &Arc<Rules>) -> Result<Opened, StoreError> {
+        self.own(rules, false).await
+    }
+
+    /// Opens it to move its signals away, or others in.
+    ///
+    /// # Errors
+    /// When the store cannot be opened, or somebody delivers from it.
+    pub async fn open_to_move(&self, rules: &Arc<Rules>) -> Result<Opened, StoreError> {
+        let opened = self.own(rules, true).await?;
+        if let Opened::Pg(store) = &opened {
+            let mut delivering = store.delivering();
+            let wait = delivering.wait_for(|delivers| *delivers);
+            let patience = std::time::Duration::from_secs(3);
+            if !matches!(tokio::time::timeout(patience, wait).await, Ok(Ok(_))) {
+                let owner = store.owner().await?;
+                let owner = owner.map_or_else(|| "somebody".to_owned(), |owner| owner.name);
+                store.close().await;
+                return Err(StoreError::InUse { server: store.name().to_owned(), owner });
+            }
+        }
+        Ok(opened)
+    }
+
+    async fn own(&self, rules: &Arc<Rules>, even_if_moved: bool) -> Result<Opened, StoreError> {
+        Ok(match self {
+            Self::Dir(dir) => {
+                let mut options = FsOptions::new(Arc::clone(rules));
+                options.even_if_moved = even_if_moved;
+                Opened::Fs(Arc::new(FsStore::open_owner(dir, options)?))
+            }
+            Self::Postgres(options) => {
+                let mut options = options.as_ref().clone();
+                options.even_if_moved = even_if_moved;
+                Opened::Pg(Arc::new(PgStore::open_owner(options).await?))
+            }
+        })
+    }
+}
+
+/// An open store.
+#[derive(Debug, Clone)]
+pub enum Opened {
+    /// A data directory.
+    Fs(Arc<FsStore>),
+    /// A database.
+    Pg(Arc<PgStore>),
+}
+
+impl Opened {
+    /// The store.
+    pub fn signals(&self) -> Arc<dyn SignalStore> {
+        match self {
+            Self::Fs(store) => Arc::clone(store) as _,
+            Self::Pg(store) => Arc::clone(store) as _,
+        }
+    }
+
+    /// The store, for moving its signals.
+    pub fn as_transfer(&self) -> &dyn Transfer {
+        match self {
+            Self::Fs(store) => store.as_ref(),
+            Self::Pg(store) => store.as_ref(),
+        }
+    }
+
+    /// Its name, without a password.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Fs(store) => store.dir().display().to_string(),
+            Self::Pg(store) => store.name().to_owned(),
+        }
+    }
+
+    /// Finishes what was asked for, and lets another process deliver.
+    pub async fn close(&self) {
+        if let Self::Pg(store) = self {
+            store.close().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_folder_or_a_database() {
+        assert_eq!(Place::parse("fs:/x").unwrap().dir(), Some(Path::new("/x")));
+        let place = Place::parse("postgres://me:hunter2@db/ptn").unwrap();
+        assert_eq!(place.name(), "postgres://db:5432/ptn");
+        assert!(!format!("{place:?}").contains("hunter2"));
+        for bad in ["", "mysql://me:hunter2@db/x", "postgres://me:hunter2@db:port/x", "x"] {
+            let why = Place::parse(bad).unwrap_err();
+            assert!(why.contains("postgres://USER@HOST") && !why.contains("hunter2"), "{why}");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What the owner writes: progress and ends of claimed signals, many per statement.
+//!
+//! The owner knows every record of what it claimed, so a write is the new record itself and may be
+//! repeated. Each statement first locks the row of the tenure under the owner's token; where the
+//! token is another by now, nothing is written.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sqlx::Row as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::link::{Link, Statement, Trouble};
+use super::news::Happened;
+use super::queue::odd;
+use super::read::{state_number, text};
+use crate::record::{DeliveryReport, Progress, SignalState, ValidatorRecord};
+use crate::signal::OrderUuid;
+use crate::store::{StoreChange, StoreError, StoredSignal};
+
+const MAX_BATCH: usize = 512;
+/// The lower bits of a lease's token count the claims of one tenure.
+const CLAIM_BITS: u32 = 32;
+
+const KEEP: &str = "\
+WITH held AS MATERIALIZED (
+    SELECT token FROM ptn_tenure WHERE token = $1 AND owner IS NOT NULL FOR SHARE
+), kept AS (
+    INSERT INTO ptn_delivery (seq, hotkey, record)
+    SELECT g.seq, g.hotkey, g.record::json
+    FROM held, unnest($2::bigint[], $3::text[], $4::text[]) AS g(seq, hotkey, record)
+    ON CONFLICT (seq, hotkey) DO UPDATE SET record = excluded.record
+), ended AS (
+    UPDATE ptn_signal s
+    SET state = g.state, reason = g.reason, finished_at = g.at, finished_by = g.token
+    FROM held, unnest($5::bigint[], $6::smallint[], $7::text[], $8::bigint[], $9::bigint[])
+        AS g(seq, state, reason, at, token)
+    WHERE s.seq = g.seq AND s.state = 0
+    RETURNING s.seq
+), told AS MATERIALIZED (
+    SELECT pg_notify($10, g.note)::text FROM held, unnest($11::text[]) AS g(note)
+)
+SELECT (SELECT count(*) FROM held) AS held, ARRAY(SELECT seq FROM ended) AS ended,
+    (SELECT count(*) FROM told) AS told";
+
+const ENDED_BY: &str =
+    "SELECT seq, finished_by FROM ptn_signal WHERE seq = ANY ($1) AND state <> 0";
+
+/// A claimed signal.
+#[derive(Debug, Clone)]
+pub(super) struct Claimed {
+    token: u64,
+    seq: i64,
+    records: Vec<ValidatorRecord>,
+    /// Whether a wish to cancel it was told.
+    pub(super) cancel: bool,
+}
+
+/// What this process claimed during its tenure.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    tenure: i64,
+    counter: u64,
+    signals: HashMap<OrderUuid, Claimed>,
+    /// Up to this place the queue was read.
+    pub(super) cursor: i64,
+}
+
+impl Claims {
+    /// A new tenure: everything that is not finished can be claimed.
+    pub(super) fn begin(&mut self, tenure: i64) {
+        *self = Self { tenure, ..Self::default() };
+    }
+
+    pub(super) fn tenure(&self) -> i64 {
+        self.tenure
+    }
+
+    /// Remembers a claim; returns the lease's token.
+    pub(super) fn add(&mut self, stored: &StoredSignal) -> u64 {
+        self.counter += 1;
+        let tenure = u64::try_from(self.tenure).unwrap_or_default();
+        let token = (tenure << CLAIM_BITS) | (self.counter & u64::from(u32::MAX));
+        let claimed = Claimed {
+            token,
+            seq: i64::try_from(stored.seq).unwrap_or(i64::MAX),
+            records: stored.validators.values().cloned().collect(),
+            cancel: stored.cancel_requested,
+        };
+        self.signals.insert(stored.signal.id().clone(), claimed);
+        token
+    }
+
+    pub(super) fn get_mut(&mut self, id: &OrderUuid) -> Option<&mut Claimed> {
+        self.signals.get_mut(id)
+    }
+}
+
+/// The tenure under which a lease was given.
+pub(super) fn tenure_of(token: u64) -> i64 {
+    i64::try_from(token >> CLAIM_BITS).unwrap_or_default()
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    Progress(Progress),
+    Finish(DeliveryReport),
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: OrderUuid,
+    pub(super) token: u64,
+    pub(super) what: What,
+    pub(super) asked_at: Instant,
+    pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// Serves until nobody can ask any more; after the stop, what was asked for before it.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut entries: mpsc::UnboundedReceiver<Entry>,
+    stop: CancellationToken,
+) {
+    let mut link = Link::new(&shared.server);
+    loop {
+        let first = tokio::select! {
+            biased;
+            entry = entries.recv() => entry,
+            () = stop.cancelled(), if !entries.is_closed() => {
+                entries.close();
+                continue;
+            }
+        };
+        let Some(first) = first else { return };
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH
+            && let Ok(entry) = entries.try_recv()
+        {
+            batch.push(entry);
+        }
+        serve(&shared, &mut link, batch).await;
+    }
+}
+
+/// The effects of one batch, before they are written.
+#[derive(Default)]
+struct Draft {
+    claims: HashMap<OrderUuid, Claimed>,
+    records: BTreeMap<(i64, String), ValidatorRecord>,
+    ends: Vec<(i64, u64, DeliveryReport)>,
+    notes: Vec<String>,
+}
+
+async fn serve(shared: &Shared, link: &mut Link, batch: Vec<Entry>) {
+    let (mut draft, mut taken) = (Draft::default(), Vec::new());
+    let mut tenure = 0;
+    {
+        let claims = shared.claims();
+        for entry in batch {
+            match draft.add(shared, &claims, &entry) {
+                Ok(()) => taken.push(entry),
+                Err(e) => {
+                    entry.reply.send(Err(e)).ok();
+                }
+            }
+            tenure = claims.tenure;
+        }
+    }
+    let Some(first) = taken.first() else { return };
+    let deadline = first.asked_at + shared.options.patience;
+    let lost = |id: &OrderUuid| StoreError::LeaseLost { id: id.clone() };
+    match write(shared, link, tenure, &draft, deadline).await {
+        Ok(Some(foreign)) => {
+            let mut claims = shared.claims();
+            for entry in taken {
+                let answer = if foreign.contains(&entry.token) {
+                    claims.signals.remove(&entry.id);
+                    Err(lost(&entry.id))
+                } else {
+                    claims.apply(tenure, &entry, &draft);
+                    shared.news.tell(happened(&entry));
+                    Ok(())
+                };
+                // A caller that went away has no use for the answer.
+                entry.reply.send(answer).ok();
+            }
+            drop(claims);
+            shared.news.changed();
+        }
+        Ok(None) => {
+            shared.lost(tenure);
+            for entry in taken {
+                entry.reply.send(Err(lost(&entry.id))).ok();
+            }
+        }
+        Err(trouble) => {
+            for entry in taken {
+                entry.reply.send(Err(trouble.clone().into_error(&shared.server.name))).ok();
+            }
+        }
+    }
+}
+
+fn happened(entry: &Entry) -> Happened {
+    let change = match &entry.what {
+        What::Progress(progress) => StoreChange::Progress { progress: progress.clone() },
+        What::Finish(report) => {
+            StoreChange::Finished { state: report.state, reason: report.reason.clone() }
+        }
+    };
+    Happened { id: entry.id.clone(), change }
+}
+
+impl Draft {
+    fn add(&mut self, shared: &Shared, claims: &Claims, entry: &Entry) -> Result<(), StoreError> {
+        let id = &entry.id;
+        if let What::Finish(report) = &entry.what
+            && report.state == SignalState::Pending
+        {
+            let wanted = "a report must say processed or failed";
+            return Err(StoreError::WrongState { id: id.clone(), state: report.state, wanted });
+        }
+        let ended = self.ends.iter().any(|(_, token, _)| *token == entry.token);
+        let known = self.claims.get(id).or_else(|| claims.signals.get(id));
+        let Some(mut claimed) = known.filter(|c| c.token == entry.token && !ended).cloned() else {
+            return Err(StoreError::LeaseLost { id: id.clone() });
+        };
+        let before = claimed.records.clone();
+        match &entry.what {
+            What::Progress(progress) => progress.apply_to_list(&mut claimed.records),
+            What::Finish(report) => {
+                for v in &report.validators {
+                    let progress = Progress::Outcome { validator: v.clone() };
+                    progress.apply_to_list(&mut claimed.records);
+                }
+                self.ends.push((claimed.seq, claimed.token, report.clone()));
+            }
+        }
+        for v in claimed.records.iter().filter(|v| !before.contains(v)) {
+            self.records.insert((claimed.seq, v.hotkey.clone()), v.clone());
+        }
+        let note = shared.news.payload(claimed.seq, id, &happened(entry).change);
+        self.notes.push(note);
+        self.claims.insert(id.clone(), claimed);
+        Ok(())
+    }
+}
+
+impl Claims {
+    /// What was written is known from now on.
+    fn apply(&mut self, tenure: i64, entry: &Entry, draft: &Draft) {
+        if self.tenure != tenure {
+            return;
+        }
+        if matches!(entry.what, What::Finish(_)) {
+            self.signals.remove(&entry.id);
+        } else if let (Some(claimed), Some(new)) =
+            (self.signals.get_mut(&entry.id), draft.claims.get(&entry.id))
+        {
+            claimed.records.clone_from(&new.records);
+        }
+    }
+}
+
+/// Writes a batch. `None`: another one delivers, and nothing was written. Otherwise the tokens of
+/// signals that had been finished by others.
+async fn write(
+    shared: &Shared,
+    link: &mut Link,
+    tenure: i64,
+    draft: &Draft,
+    deadline: Instant,
+) -> Result<Option<Vec<u64>>, Trouble> {
+    let rows = link.persist(deadline, || statement(shared, tenure, draft)).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    if row.try_get::<i64, _>("held").map_err(odd)? == 0 {
+        return Ok(None);
+    }
+    let ended: Vec<i64> = row.try_get("ended").map_err(odd)?;
+    let missing = draft.ends.iter().filter(|(seq, ..)| !ended.contains(seq));
+    let missing: Vec<(i64, u64)> = missing.map(|(seq, token, _)| (*seq, *token)).collect();
+    if missing.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    // By an earlier try of ours whose answer was lost, most likely.
+    let seqs: Vec<i64> = missing.iter().map(|(seq, _)| *seq).collect();
+    let rows = link.persist(deadline, || sqlx::query(ENDED_BY).bind(seqs.clone())).await?;
+    let mut by = HashMap::new();
+    for row in rows {
+        let seq: i64 = row.try_get(0).map_err(odd)?;
+        by.insert(seq, row.try_get::<Option<i64>, _>(1).map_err(odd)?);
+    }
+    let ours = |seq: i64, token: u64| by.get(&seq) == Some(&i64::try_from(token).ok());
+    let foreign = missing.into_iter().filter(|(seq, token)| !ours(*seq, *token));
+    Ok(Some(foreign.map(|(_, token)| token).collect()))
+}
+
+fn statement(shared: &Shared, tenure: i64, draft: &Draft) -> Statement {
+    let json = |v: &ValidatorRecord| serde_json::to_string(v).unwrap_or_else(|_| "null".to_owned());
+    let (mut seqs, mut hotkeys, mut records) = (Vec::new(), Vec::new(), Vec::new());
+    for ((seq, hotkey), record) in &draft.records {
+        seqs.push(*seq);
+        hotkeys.push(text(hotkey));
+        records.push(json(record));
+    }
+    let ends = &draft.ends;
+    sqlx::query(KEEP)
+        .bind(tenure)
+        .bind(seqs)
+        .bind(hotkeys)
+        .bind(records)
+        .bind(ends.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(.., report)| state_number(report.state)).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(.., report)| text(&report.reason)).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(.., report)| report.finished_at).collect::<Vec<_>>())
+        .bind(
+            ends.iter()
+                .map(|(_, by, _)| i64::try_from(*by).unwrap_or(i64::MAX))
+                .collect::<Vec<_>>(),
+        )
+        .bind(shared.news.channel.clone())
+        .bind(draft.notes.clone())
+}
+
+pub(super) fn entry(
+    id: &OrderUuid,
+    token: u64,
+    what: What,
+) -> (Entry, oneshot::Receiver<Result<(), StoreError>>) {
+    let (reply, answer) = oneshot::channel();
+    let asked_at = Instant::now();
+    (Entry { id: id.clone(), token, what, asked_at, reply }, answer)
+}
