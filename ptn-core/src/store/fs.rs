@@ -22,6 +22,8 @@ mod folders;
 mod journal;
 mod layout;
 mod lock;
+#[cfg(feature = "test-util")]
+pub mod probe;
 mod shared;
 #[cfg(test)]
 mod tests;

@@ -300,6 +300,32 @@ impl ValidatorTransport for HttpTransport {
 }
 
 struct Answer {
+/// What a stream that holds these bytes is taken for, as if a validator had sent them in answer to
+/// an order: everything of an attempt but the socket. For tests that feed it any bytes.
+///
+/// # Errors
+/// As [`ValidatorTransport::deliver`].
+#[cfg(feature = "test-util")]
+pub async fn read_answer<S>(
+    stream: S,
+    to: &Validator,
+    order: &OutboundOrder,
+) -> Result<ValidatorReply, TransportError>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let place = Place { hotkey: &to.hotkey, address: to.address() };
+    let max = HttpOptions::default().max_answer;
+    let broken = |error| place.broken(error, max);
+    let connection = pool::handshake(stream, place.address).await;
+    let mut connection = connection.map_err(|e| broken(Broken::NotWritten(e)))?;
+    let path = if to.wire == Wire::Btauth { btauth::PATH } else { synapse::PATH };
+    let request = build(path, place.address, Vec::new(), Bytes::new())
+        .map_err(|why| place.error(Certainty::NotSent, "not_sendable", format_args!("{why}")))?;
+    let answer = exchange(&mut connection, request, max).await.map_err(broken)?;
+    place.reply(to.wire, order, &answer, now_ms())
+}
+
     status: u16,
     headers: HeaderMap,
     body: Bytes,

@@ -242,6 +242,27 @@ fn decode(json: &[u8]) -> Result<Fact, String> {
     }))
 }
 
+/// The JSON of a line, read and written again.
+#[cfg(feature = "test-util")]
+pub(super) fn rewritten(json: &[u8]) -> Result<Vec<u8>, String> {
+    let fact = decode(json)?;
+    let mut out = Vec::new();
+    encode(&mut out, &fact, false).map_err(|e| e.to_string())?;
+    out.pop();
+    let (_, json) = content(&out).ok_or("its own checksum is wrong")?;
+    Ok(json.to_vec())
+}
+
+/// A line of the file around any content.
+#[cfg(feature = "test-util")]
+pub(super) fn sealed(json: &[u8], begins_batch: bool) -> Vec<u8> {
+    let rest = [if begins_batch { b">" } else { b" " }, json].concat();
+    let mut line = format!("{:08x}", crc32fast::hash(&rest)).into_bytes();
+    line.extend_from_slice(&rest);
+    line.push(b'\n');
+    line
+}
+
 /// What takes the lines that are read.
 pub(super) trait Reader {
     /// The file begins: everything known before is void.
