@@ -417,7 +417,8 @@ impl Journal {
             let at = self.len;
             let complete = line.pop_if(|last| *last == b'\n').is_some();
             let Some((_, json)) = content(&line).filter(|_| complete) else {
-                let torn = !complete || line.contains(&0);
+                // The first line was synced before the file got its name.
+                let torn = at > 0 && (!complete || line.contains(&0));
                 if !torn || self.batch_follows(at, path)? {
                     self.keep_copy(spool);
                     let what = "the line's checksum is wrong".to_owned();
