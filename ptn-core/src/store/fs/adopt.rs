@@ -384,14 +384,7 @@ fn signal_in(name: &str, bytes: &[u8], rules: &Rules) -> Result<(Signal, Option<
         Not::Yet(format!("neither JSON nor a Python dict: {e}"), patience)
     })?;
     // The Python tools write every field, and null for those that are not set.
-    let unset: Vec<String> = object
-        .iter()
-        .filter(|(_, value)| **value == Json::Null)
-        .map(|(key, _)| key.to_owned())
-        .collect();
-    for key in unset {
-        object.remove(&key);
-    }
+    object.retain(|_, value| *value != Json::Null);
     let stem = OrderUuid::parse(stem(name)).ok();
     if let Some(stem) = &stem
         && object.get("order_uuid").is_none()
