@@ -368,12 +368,12 @@ async fn read_body(mut body: Incoming, max: usize) -> Result<Bytes, Broken> {
         if first.len() + rest.len() + data.len() > max {
             return Err(Broken::TooLarge);
         }
-        if first.is_empty() {
+        if first.is_empty() && rest.is_empty() {
             // Nearly always the only one.
             first = data;
         } else {
             if rest.is_empty() {
-                rest.extend_from_slice(&first);
+                rest.extend_from_slice(&std::mem::take(&mut first));
             }
             rest.extend_from_slice(&data);
         }
