@@ -31,6 +31,7 @@ use super::{
 };
 use crate::directory::{Validator, Wire};
 use crate::sign::{SignError, Signer};
+use crate::text::printable;
 
 /// How an [`HttpTransport`] behaves.
 #[derive(Debug, Clone)]
@@ -299,7 +300,6 @@ impl ValidatorTransport for HttpTransport {
     }
 }
 
-struct Answer {
 /// What a stream that holds these bytes is taken for, as if a validator had sent them in answer to
 /// an order: everything of an attempt but the socket. For tests that feed it any bytes.
 ///
@@ -326,6 +326,7 @@ where
     place.reply(to.wire, order, &answer, now_ms())
 }
 
+struct Answer {
     status: u16,
     headers: HeaderMap,
     body: Bytes,
@@ -489,7 +490,7 @@ impl Place<'_> {
                 "bad_answer",
                 format_args!(
                     "its answer is not a signal's ({reason}); the order may have arrived: {}",
-                    reply::printable(&String::from_utf8_lossy(&answer.body), 256)
+                    printable(&String::from_utf8_lossy(&answer.body), 256)
                 ),
             )),
             Err(BadReply::WrongValidator(other)) => Err(self.error(

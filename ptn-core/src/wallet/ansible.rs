@@ -6,6 +6,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{KeyfileError, Password, derive};
+use crate::text::printable;
 
 pub(super) const FORMAT: &str = "Ansible vault";
 const HEADER: &str = "$ANSIBLE_VAULT;1.1;AES256";
@@ -20,7 +21,7 @@ pub(super) fn parts(bytes: &[u8]) -> Result<[Vec<u8>; 3], KeyfileError> {
     let mut lines = text.lines().map(str::trim);
     let header = lines.next().unwrap_or_default();
     if header != HEADER {
-        let found = format!("an Ansible vault {header:?}");
+        let found = format!("an Ansible vault {:?}", printable(header, 64));
         return Err(KeyfileError::Unsupported { found, allowed: HEADER });
     }
     let inner = hex::decode(lines.collect::<String>()).map_err(|_| damaged())?;

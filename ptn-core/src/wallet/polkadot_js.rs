@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Key, KeyfileError, Password};
 use crate::sign::ss58;
+use crate::text::printable;
 
 const FORMAT: &str = "polkadot-js";
 const ALLOWED: &str = "version 3 with pkcs8, sr25519 and a password";
@@ -80,6 +81,7 @@ pub(super) fn parts(text: &[u8]) -> Result<Parts, KeyfileError> {
         && file.encoding.kind.has("scrypt")
         && file.encoding.kind.has("xsalsa20-poly1305");
     if !supported {
+        let version = printable(version, 64);
         let found = format!("a polkadot-js account of version {version:?} or of another key type");
         return Err(KeyfileError::Unsupported { found, allowed: ALLOWED });
     }
