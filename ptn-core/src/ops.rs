@@ -12,5 +12,6 @@ pub mod process;
 pub mod settings;
 #[cfg(feature = "wallet")]
 pub mod terminal;
+pub mod text;
 #[cfg(feature = "wallet")]
 pub mod wallet;
