@@ -8,6 +8,7 @@
     reason = "a failed expectation is how a test fails"
 )]
 
+pub mod fuzz;
 pub mod http;
 pub mod paper_year;
 pub mod process;
