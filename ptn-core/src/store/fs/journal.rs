@@ -37,6 +37,8 @@ use crate::store::{StoreError, UnixMs};
 
 const VERSION: u32 = 1;
 const CRC_LEN: usize = 8;
+/// No place comes near this, and the next one can always be counted.
+const MAX_SEQ: u64 = u64::MAX / 2;
 /// No line of ours comes near this.
 const MAX_LINE: usize = 16 * 1024 * 1024;
 
@@ -187,7 +189,10 @@ fn decode(json: &[u8]) -> Result<Fact, String> {
     let missing = |field: &str| format!("a {kind} line without {field}");
     let id = || line.id.clone().ok_or_else(|| missing("id"));
     let at = line.at.ok_or_else(|| missing("at"));
-    let seq = line.seq.ok_or_else(|| missing("seq"));
+    let seq = line.seq.ok_or_else(|| missing("seq")).and_then(|seq| match seq {
+        ..=MAX_SEQ => Ok(seq),
+        _ => Err(format!("{seq} is no place in any order of arrival")),
+    });
     let digest = || {
         let text = line.digest.as_deref().ok_or_else(|| missing("digest"))?;
         let mut digest = [0; 32];
