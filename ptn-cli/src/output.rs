@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ptn_core::ops::text::json_safe;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -155,7 +156,8 @@ impl Output {
     pub fn document(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value)
             .map_err(|e| Failure::failed("internal", format!("no JSON could be written: {e}")))?;
-        self.line(text)
+        // Values can be words of others, and JSON leaves some characters that terminals obey.
+        self.line(json_safe(&text))
     }
 
     /// Something to know that is no result. Nobody may be listening, which changes nothing.

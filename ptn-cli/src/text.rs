@@ -3,6 +3,7 @@
 
 use ptn_core::chain::{Rao, Score};
 use ptn_core::json::{Json, Object};
+use ptn_core::ops::text::is_obeyed;
 use ptn_core::record::{DeliveryState, ValidatorRecord};
 use ptn_core::store::UnixMs;
 
@@ -39,7 +40,7 @@ pub fn cut(text: &str, width: usize) -> String {
 
 /// A text without anything that could control a terminal: validators' words are foreign text.
 pub fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_obeyed(c) { ' ' } else { c }).collect()
 }
 
 /// Pads to a number of characters; colours are added after this.

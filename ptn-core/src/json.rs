@@ -73,6 +73,23 @@ impl Object {
         Some(self.0.remove(at).1)
     }
 
+    /// Keeps the members that `wanted` says.
+    #[cfg_attr(not(feature = "fs"), allow(dead_code, reason = "for files of others"))]
+    pub(crate) fn retain(&mut self, mut wanted: impl FnMut(&str, &Json) -> bool) {
+        self.0.retain(|(key, value)| wanted(key, value));
+    }
+
+    /// Adds the members of another object whose keys are not there yet, in time that grows with its
+    /// length only.
+    pub(crate) fn add_missing(&mut self, other: Self) {
+        let known = self.0.len();
+        for (key, value) in other.0 {
+            if !self.0.iter().take(known).any(|(k, _)| *k == key) {
+                self.0.push((key, value));
+            }
+        }
+    }
+
     /// The members in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.0.iter().map(|(k, v)| (k.as_str(), v))

@@ -22,6 +22,7 @@ pub mod rules;
 pub mod sign;
 pub mod signal;
 pub mod store;
+mod text;
 pub mod trade_pair;
 pub mod transport;
 #[cfg(feature = "test-util")]

@@ -14,5 +14,6 @@ pub mod settings;
 pub mod store;
 #[cfg(feature = "wallet")]
 pub mod terminal;
+pub mod text;
 #[cfg(feature = "wallet")]
 pub mod wallet;

@@ -198,7 +198,8 @@ impl ValidatorRecord {
 
     /// An attempt begins.
     fn begin(&mut self) {
-        self.attempts += 1;
+        // Also of a record that is damaged and says something else.
+        self.attempts = self.attempts.saturating_add(1);
         self.maybe_sent = true;
         self.next_try_at = None;
     }

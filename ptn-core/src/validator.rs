@@ -243,6 +243,50 @@ impl Shared {
     }
 }
 
+/// Reads requests as a validator does, without a socket: for tests that feed it any bytes.
+#[derive(Debug)]
+pub struct RequestReader(Judge);
+
+/// A request that was let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// The sender's address.
+    pub sender: String,
+    /// The order's uuid.
+    pub uuid: String,
+    /// The body of the answer that accepts it.
+    pub reply: String,
+}
+
+impl RequestReader {
+    /// Of a validator with these options.
+    pub fn new(options: ValidatorOptions) -> Self {
+        Self(Judge::new(options))
+    }
+
+    /// Its ss58 address.
+    pub fn hotkey(&self) -> &str {
+        self.0.hotkey()
+    }
+
+    /// Reads one request; remembers nonces as a validator does.
+    ///
+    /// # Errors
+    /// The status and the body that it is refused with.
+    pub fn read(
+        &self,
+        wire: Wire,
+        target: &str,
+        headers: &hyper::header::HeaderMap,
+        body: &[u8],
+    ) -> Result<Admitted, (u16, String)> {
+        let order = self.0.admit(wire, target, headers, body);
+        let order = order.map_err(|refusal| (refusal.status.as_u16(), refusal.body))?;
+        let reply = self.0.reply(&order, &Verdict::Accepted, None, self.0.hotkey(), 1);
+        Ok(Admitted { sender: order.sender, uuid: order.uuid, reply })
+    }
+}
+
 /// A running validator. Dropping it stops it.
 #[derive(Debug)]
 pub struct LoopbackValidator {

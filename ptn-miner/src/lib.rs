@@ -63,6 +63,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(e) => return process::complain("ptn-miner", &e, process::USAGE),
     };
     process::no_core_files();
+    process::more_open_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return process::complain("ptn-miner", &e, process::FAILED),

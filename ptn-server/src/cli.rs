@@ -52,6 +52,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let prepared =
         Settings::resolve(&[LISTEN, COMMON, SERVER, GUARD], &matches).and_then(|settings| {
             logging::install(&settings)?;
+            process::more_open_files();
             read(&settings)
         });
     let prepared = match prepared {

@@ -20,6 +20,7 @@ use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ptn_core::ops::process::open_files;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -39,6 +40,9 @@ pub(crate) const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Of the grace, the part that is kept to answer those who still wait for validators.
 const HURRY: Duration = Duration::from_secs(1);
+
+/// Descriptors that callers never get: for the store, the validators and the chain.
+const KEPT_FREE: usize = 256;
 
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 86\r\n\r\n{\"error\":\"Too many connections. Please try again soon.\",\"code\":\"too_many_connections\"}";
 
@@ -89,7 +93,7 @@ async fn accept(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServerError> {
     let router = routes::router(app.clone());
-    let seats = Arc::new(Semaphore::new(app.config.max_connections));
+    let seats = Arc::new(Semaphore::new(seats(app.config.max_connections, open_files())));
     let per_address = Arc::new(PerAddress::default());
     let mut shutdown = pin!(shutdown);
     loop {
@@ -131,6 +135,22 @@ async fn accept(
             drop(place);
         });
     }
+}
+
+/// How many connections there may be: what is wished for, but never so many that nothing is left to
+/// open files and reach validators with.
+fn seats(wished: usize, open_files: Option<usize>) -> usize {
+    let Some(files) = open_files else { return wished };
+    let room = files.saturating_sub((files / 2).min(KEPT_FREE)).max(1);
+    if room < wished {
+        tracing::warn!(
+            connections = room,
+            wished,
+            open_files = files,
+            "fewer connections than server.max-connections, because the process may not open more files; raise its limit (ulimit -n, LimitNOFILE)"
+        );
+    }
+    wished.min(room)
 }
 
 /// Serves one connection; any byte stream will do.
@@ -291,6 +311,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn callers_never_get_every_descriptor() {
+        assert_eq!(seats(1000, None), 1000);
+        assert_eq!(seats(1000, Some(20_000)), 1000);
+        assert_eq!(seats(1000, Some(1024)), 768);
+        assert_eq!(seats(1000, Some(64)), 32);
+        assert_eq!(seats(10, Some(64)), 10);
+        assert_eq!(seats(10, Some(1)), 1);
+    }
 
     #[test]
     fn the_answer_to_a_connection_too_many_is_well_formed() {

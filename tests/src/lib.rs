@@ -9,6 +9,7 @@
 )]
 
 pub mod chaos;
+pub mod fuzz;
 pub mod http;
 pub mod paper_year;
 pub mod postgres;

@@ -66,3 +66,12 @@ impl Failures {
         assert!(count == 0, "{count} of {} cases differ:\n{}", self.seen, self.texts.join("\n"));
     }
 }
+
+/// The bytes of a base64 text.
+///
+/// # Panics
+/// When it is none.
+pub fn base64(text: &str) -> Vec<u8> {
+    use base64::Engine as _;
+    base64::prelude::BASE64_STANDARD.decode(text).expect("base64 in a vector file")
+}

@@ -10,6 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use scale_info::PortableRegistry;
 use serde::{Deserialize, Serialize};
 use subxt::ext::scale_decode::DecodeAsType;
 use subxt::utils::AccountId32;
@@ -184,18 +185,19 @@ pub(super) async fn read(at: &At, netuid: u16, now: UnixMs) -> Result<Metagraph,
     if let Some(shape) = missing(at.runtime.metadata()) {
         return Err(at.missing(shape, NEEDED_FOR));
     }
+    let types = at.runtime.metadata().types();
     let trust = at.storage::<_, Vec<u16>>(VALIDATOR_TRUST, (netuid,), NEEDED_FOR);
     let neurons = match selective_columns(at) {
         Some(columns) => {
             let selective = at.call_api(API, SELECTIVE, (netuid, columns), NEEDED_FOR);
             let (answer, trust) = tokio::try_join!(selective, trust)?;
             let trust = trust.unwrap_or_default();
-            match rows(at, netuid, &answer, &trust) {
+            match rows(types, &answer, &trust) {
                 // Its numbers of columns are others than we think: everything is asked for.
                 Err(Unusable::Columns(reason)) if has(at, FULL) => {
                     tracing::debug!(%reason, "asking for the whole metagraph");
                     let answer = at.call_api(API, FULL, (netuid,), NEEDED_FOR).await?;
-                    rows(at, netuid, &answer, &trust)
+                    rows(types, &answer, &trust)
                 }
                 other => other,
             }
@@ -203,7 +205,7 @@ pub(super) async fn read(at: &At, netuid: u16, now: UnixMs) -> Result<Metagraph,
         None => {
             let full = at.call_api(API, FULL, (netuid,), NEEDED_FOR);
             let (answer, trust) = tokio::try_join!(full, trust)?;
-            rows(at, netuid, &answer, &trust.unwrap_or_default())
+            rows(types, &answer, &trust.unwrap_or_default())
         }
     };
     let neurons = neurons.map_err(|e| match e {
@@ -238,7 +240,7 @@ fn selective_columns(at: &At) -> Option<Vec<u16>> {
     places.map(|(place, _)| u16::try_from(place).ok()).collect()
 }
 
-enum Unusable {
+pub(super) enum Unusable {
     NoSubnet,
     Columns(Reason),
 }
@@ -249,13 +251,13 @@ impl From<Reason> for Unusable {
     }
 }
 
-fn rows(
-    at: &At,
-    netuid: u16,
+/// The members in an answer; `types` and the number are those of the runtime that gave it.
+pub(super) fn rows(
+    types: &PortableRegistry,
     (id, bytes): &(u32, Vec<u8>),
     validator_trust: &[u16],
 ) -> Result<Vec<Neuron>, Unusable> {
-    let columns = Columns::read(at.runtime.metadata().types(), *id, bytes)?;
+    let columns = Columns::read(types, *id, bytes)?;
     let columns = columns.ok_or(Unusable::NoSubnet)?;
     let hotkeys: Vec<AccountId32> = columns.take("hotkeys")?;
     let count = hotkeys.len();
@@ -273,7 +275,7 @@ fn rows(
     let rank: Vec<u16> = columns.find("rank")?.unwrap_or_default();
     if validator_trust.len() < count {
         // A member that joined after the last epoch has no trust yet.
-        tracing::debug!(netuid, count, known = validator_trust.len(), "validator trust is shorter");
+        tracing::debug!(count, known = validator_trust.len(), "validator trust is shorter");
     }
     let score = |column: &[u16], i: usize| Score(column.get(i).copied().unwrap_or_default());
     let neurons = hotkeys.iter().enumerate().map(|(i, hotkey)| {

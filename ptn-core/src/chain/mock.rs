@@ -50,6 +50,7 @@ use tokio_util::task::TaskTracker;
 
 use self::blocks::Chain;
 use self::state::{Account, Spec, State};
+use super::metagraph::{self, Neuron};
 use super::network::hash_text;
 use super::units::Rao;
 use crate::sign::ss58;
@@ -114,6 +115,60 @@ impl MockRuntime {
         };
         let metadata = Metadata::decode_from(&bytes).map_err(std::io::Error::other)?;
         Ok(Arc::new(Spec { version: self.version, metadata, bytes }))
+    }
+}
+
+/// Reads answers of a runtime as the client does, without a node: for tests that feed it any bytes.
+#[derive(Debug)]
+pub struct AnswerReader(Arc<Spec>);
+
+impl AnswerReader {
+    /// Of this runtime.
+    ///
+    /// # Errors
+    /// When its metadata cannot be read.
+    pub fn new(runtime: MockRuntime) -> std::io::Result<Self> {
+        runtime.spec().map(Self)
+    }
+
+    /// The metadata of the runtime.
+    pub fn metadata(&self) -> &[u8] {
+        &self.0.bytes
+    }
+
+    /// The bytes that a node answers with for these members.
+    ///
+    /// # Errors
+    /// When the runtime has no such answer.
+    pub fn metagraph_of(&self, neurons: Vec<MockNeuron>) -> Result<Vec<u8>, String> {
+        let mut subnet = MockSubnet::default();
+        subnet.neurons = neurons;
+        let state = State {
+            time: 0,
+            clock_ahead: 0,
+            spec: Arc::clone(&self.0),
+            accounts: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            subnets: BTreeMap::from([(8, subnet)]),
+            columns_shifted: 0,
+        };
+        let name = format!("{}_{}", metagraph::API, metagraph::FULL);
+        state.call(&name, &8_u16.to_le_bytes(), 1)
+    }
+
+    /// The members in such bytes; `None` for a subnet that does not exist.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn metagraph(&self, answer: &[u8], trust: &[u16]) -> Result<Option<Vec<Neuron>>, String> {
+        let method = self.0.metadata.runtime_api_trait_by_name(metagraph::API);
+        let method = method.and_then(|api| api.method_by_name(metagraph::FULL));
+        let id = method.ok_or("no such method")?.output_ty();
+        match metagraph::rows(self.0.metadata.types(), &(id, answer.to_vec()), trust) {
+            Ok(neurons) => Ok(Some(neurons)),
+            Err(metagraph::Unusable::NoSubnet) => Ok(None),
+            Err(metagraph::Unusable::Columns(why)) => Err(why),
+        }
     }
 }
 

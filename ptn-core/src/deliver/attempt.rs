@@ -144,7 +144,7 @@ impl Attempt {
         let policy = &self.shared.policy;
         let now = self.shared.now();
         let mut r = self.before.clone();
-        r.attempts += 1;
+        r.attempts = r.attempts.saturating_add(1);
         r.address = self.validator.address().to_string();
         r.at = now;
         r.next_try_at = None;

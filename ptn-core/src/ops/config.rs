@@ -281,7 +281,10 @@ fn shown(key: &str, value: &str) -> String {
     }
 }
 
-/// Reads a duration such as `30s`, `5m`, `250ms`, `2h`; a bare number is seconds.
+/// A hundred years. What is longer is a mistake, and cannot be added to the time of day.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Reads a duration such as `30s`, `5m`, `250ms`, `2h`, up to a hundred years; a bare number is seconds.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -295,7 +298,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         "d" => number * 86400.0,
         _ => return None,
     };
-    Duration::try_from_secs_f64(seconds).ok()
+    Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= LONGEST)
 }
 
 /// `~/` at the start becomes the home directory.

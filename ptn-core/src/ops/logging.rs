@@ -4,6 +4,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use super::config::{ConfigError, Settings};
+use super::text::LogLines;
 
 /// Installs the logger of the process; a second call changes nothing.
 ///
@@ -20,11 +21,15 @@ pub fn install(settings: &Settings) -> Result<(), ConfigError> {
     // Other crates' debug lines would bury ours.
     let ours = ["ptn_core", "ptn_server", "ptn_miner", "ptn_cli"].map(|c| format!("{c}={level}"));
     let filter = EnvFilter::new(format!("warn,{}", ours.join(",")));
-    let lines = fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
-    let installed = match settings.get("logging.format") {
-        None | Some("text") => {
-            lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
-        }
+    // Every event is one line, whatever words of others are in it.
+    let format = settings.get("logging.format");
+    let colours = format != Some("json") && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = fmt()
+        .with_writer(move || LogLines::new(std::io::stderr(), colours))
+        .with_env_filter(filter)
+        .with_target(false);
+    let installed = match format {
+        None | Some("text") => lines.with_ansi(colours).try_init(),
         Some("json") => lines.json().flatten_event(true).try_init(),
         Some(_) => return Err(settings.bad("logging.format", "allowed: text, json")),
     };

@@ -54,6 +54,20 @@ pub fn no_core_files() {
     }
 }
 
+/// Takes all the file descriptors that the system gives: sockets of callers must not starve those to
+/// validators.
+pub fn more_open_files() {
+    if let Err(e) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!("the limit of open files could not be raised: {e}");
+    }
+}
+
+/// How many files and sockets this process may have open, where the system says.
+pub fn open_files() -> Option<usize> {
+    let (now, _) = rlimit::getrlimit(rlimit::Resource::NOFILE).ok()?;
+    usize::try_from(now).ok()
+}
+
 /// Says on stderr what went wrong, and returns the exit code.
 pub fn complain(program: &str, error: &dyn std::error::Error, code: u8) -> std::process::ExitCode {
     use std::io::Write as _;

@@ -9,7 +9,10 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::hotkey::{Hotkey, HotkeyError};
 use super::ss58;
+use crate::text::printable;
 
+/// An address has 48 characters.
+const LONGEST_STATED: usize = 64;
 /// Real key files are under 1 KiB.
 pub(crate) const MAX_FILE: u64 = 64 * 1024;
 
@@ -77,7 +80,8 @@ impl Members {
         }
         let mismatch = |stated: &str| HotkeyError::Mismatch {
             actual: key.address().to_owned(),
-            stated: stated.to_owned(),
+            // Anything can stand in a file; it is told, not obeyed.
+            stated: printable(stated, LONGEST_STATED),
         };
         if let Some(other) = keys.find(|other| other.public_key() != key.public_key()) {
             return Err(mismatch(other.address()));
@@ -104,7 +108,8 @@ impl Members {
                     .map_err(|e| HotkeyError::corrupt(format!("ss58Address: {e}")))?;
                 if let Some(other) = public.filter(|key| *key != of_address) {
                     let actual = ss58::encode(&other);
-                    return Ok(HotkeyError::Mismatch { actual, stated: address.to_owned() });
+                    let stated = printable(address, LONGEST_STATED);
+                    return Ok(HotkeyError::Mismatch { actual, stated });
                 }
                 address.to_owned()
             }

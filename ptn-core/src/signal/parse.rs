@@ -193,11 +193,7 @@ fn body(
     for field in known.iter().chain(numbers.iter().copied().flatten()) {
         rest.remove(field);
     }
-    for (key, value) in rest.iter() {
-        if body.get(key).is_none() {
-            body.set(key, value.clone());
-        }
-    }
+    body.add_missing(rest);
     finite(&body, "")?;
     Ok(body)
 }

@@ -9,6 +9,7 @@ use super::{SignalError, SignalErrorCode as Code};
 use crate::json::{self, Json, Object};
 use crate::order::{ExecutionType, OrderType, StopCondition};
 use crate::rules::Era;
+use crate::text::printable;
 use crate::trade_pair::TradePairCatalogue;
 
 fn refuse(code: Code, field: &str, text: impl Into<String>) -> SignalError {
@@ -104,8 +105,11 @@ fn prices(draft: &mut Draft) -> Result<(), SignalError> {
             };
             let Some(known) = condition.as_str().and_then(StopCondition::parse) else {
                 let given = condition.as_str().map_or_else(|| condition.to_string(), str::to_owned);
-                let text = format!("Invalid stop_condition '{given}'. Must be GTE or LTE");
-                return Err(refuse(Code::StopInvalid, "stop_condition", text));
+                let text =
+                    |given: &str| format!("Invalid stop_condition '{given}'. Must be GTE or LTE");
+                let plain = text(&printable(&given, 80));
+                let error = SignalError::new(Code::StopInvalid, "stop_condition", plain);
+                return Err(error.legacy(Frame::Model(""), text(&given)));
             };
             draft.stop_condition = Some(known.as_str().into());
             around_the_limit(draft)

@@ -23,6 +23,8 @@ mod journal;
 mod layout;
 mod lock;
 mod retention;
+#[cfg(feature = "test-util")]
+pub mod probe;
 mod shared;
 #[cfg(test)]
 mod tests;

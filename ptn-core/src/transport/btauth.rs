@@ -306,7 +306,8 @@ fn python_int(text: &str) -> Option<i128> {
     if digits.split('_').any(lone) {
         return None;
     }
-    let value = digits.replace('_', "").parse().unwrap_or(i128::MAX / 4);
+    // Times are subtracted from it: so far away that nothing overflows.
+    let value = digits.replace('_', "").parse().unwrap_or(i128::MAX).min(i128::MAX / 4);
     Some(if negative { -value } else { value })
 }
 
@@ -383,7 +384,24 @@ mod tests {
         ] {
             assert_eq!(python_int(text), value, "{text:?}");
         }
-        assert!(python_int(&"9".repeat(60)).is_some());
+        for endless in [i128::MAX.to_string(), "9".repeat(60)] {
+            assert_eq!(python_int(&endless), Some(i128::MAX / 4));
+            assert_eq!(python_int(&format!("-{endless}")), Some(-i128::MAX / 4));
+        }
+    }
+
+    #[test]
+    fn a_nonce_at_either_end_of_time_is_stale() {
+        for nonce in [i128::MAX.to_string(), i128::MIN.to_string(), format!("-{}", i128::MAX)] {
+            let set = |headers: &mut Vec<Header>| {
+                let nonce = nonce.clone();
+                headers
+                    .iter_mut()
+                    .filter(|(n, _)| *n == "x-bittensor-nonce")
+                    .for_each(|(_, v)| v.clone_from(&nonce));
+            };
+            check(|headers, _| set(headers), i128::from(NOW), Err(AuthError::StaleRequest));
+        }
     }
 
     #[test]

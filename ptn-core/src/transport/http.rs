@@ -33,6 +33,7 @@ use super::{
 use crate::directory::{Validator, Wire};
 use crate::record::SignedRequest;
 use crate::sign::{SignError, Signer};
+use crate::text::printable;
 
 /// How an [`HttpTransport`] behaves.
 #[derive(Debug, Clone)]
@@ -333,6 +334,32 @@ impl ValidatorTransport for HttpTransport {
     }
 }
 
+/// What a stream that holds these bytes is taken for, as if a validator had sent them in answer to
+/// an order: everything of an attempt but the socket. For tests that feed it any bytes.
+///
+/// # Errors
+/// As [`ValidatorTransport::deliver`].
+#[cfg(feature = "test-util")]
+pub async fn read_answer<S>(
+    stream: S,
+    to: &Validator,
+    order: &OutboundOrder,
+) -> Result<ValidatorReply, TransportError>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let place = Place { hotkey: &to.hotkey, address: to.address() };
+    let max = HttpOptions::default().max_answer;
+    let broken = |error| place.broken(error, max);
+    let connection = pool::handshake(stream, place.address).await;
+    let mut connection = connection.map_err(|e| broken(Broken::NotWritten(e)))?;
+    let path = if to.wire == Wire::Btauth { btauth::PATH } else { synapse::PATH };
+    let request = build(path, place.address, Vec::new(), Bytes::new())
+        .map_err(|why| place.error(Certainty::NotSent, "not_sendable", format_args!("{why}")))?;
+    let answer = exchange(&mut connection, request, max).await.map_err(broken)?;
+    place.reply(to.wire, order, &answer, now_ms())
+}
+
 struct Answer {
     status: u16,
     headers: HeaderMap,
@@ -376,12 +403,12 @@ async fn read_body(mut body: Incoming, max: usize) -> Result<Bytes, Broken> {
         if first.len() + rest.len() + data.len() > max {
             return Err(Broken::TooLarge);
         }
-        if first.is_empty() {
+        if first.is_empty() && rest.is_empty() {
             // Nearly always the only one.
             first = data;
         } else {
             if rest.is_empty() {
-                rest.extend_from_slice(&first);
+                rest.extend_from_slice(&std::mem::take(&mut first));
             }
             rest.extend_from_slice(&data);
         }
@@ -511,7 +538,7 @@ impl Place<'_> {
                 "bad_answer",
                 format_args!(
                     "its answer is not a signal's ({reason}); the order may have arrived: {}",
-                    reply::printable(&String::from_utf8_lossy(&answer.body), 256)
+                    printable(&String::from_utf8_lossy(&answer.body), 256)
                 ),
             )),
             Err(BadReply::WrongValidator(other)) => Err(self.error(

@@ -18,23 +18,39 @@ const ROUNDS: u32 = 10_000_000;
 const HEAD: usize = 1 + 8 + 16;
 const TAG: usize = 32;
 
-pub(super) fn decrypt(
-    bytes: &[u8],
-    password: &Password,
-) -> Result<Zeroizing<Vec<u8>>, KeyfileError> {
-    let damaged = || KeyfileError::corrupt("the Fernet token in it is cut or damaged");
+fn damaged() -> KeyfileError {
+    KeyfileError::corrupt("the Fernet token in it is cut or damaged")
+}
+
+/// The token, of the right form: everything before a key is derived.
+pub(super) fn token(bytes: &[u8]) -> Result<Vec<u8>, KeyfileError> {
     let lenient = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true);
     let token = GeneralPurpose::new(&URL_SAFE, lenient)
         .decode(bytes.trim_ascii())
         .map_err(|_| damaged())?;
-    let split = token.len().checked_sub(TAG).ok_or_else(damaged)?;
-    let (signed, tag) = token.split_at_checked(split).ok_or_else(damaged)?;
+    let (signed, _) = split(&token)?;
     let (head, data) = signed.split_at_checked(HEAD).ok_or_else(damaged)?;
     if head.first() != Some(&0x80) || data.is_empty() || data.len() % 16 != 0 {
         return Err(damaged());
     }
+    Ok(token)
+}
+
+/// What is signed, and the tag.
+fn split(token: &[u8]) -> Result<(&[u8], &[u8]), KeyfileError> {
+    let at = token.len().checked_sub(TAG).ok_or_else(damaged)?;
+    token.split_at_checked(at).ok_or_else(damaged)
+}
+
+pub(super) fn decrypt(
+    bytes: &[u8],
+    password: &Password,
+) -> Result<Zeroizing<Vec<u8>>, KeyfileError> {
+    let token = token(bytes)?;
+    let (signed, tag) = split(&token)?;
+    let (head, data) = signed.split_at_checked(HEAD).ok_or_else(damaged)?;
     let vector = head.get(9..).ok_or_else(damaged)?;
 
     let key = derive::pbkdf2::<32>(password, SALT, ROUNDS);

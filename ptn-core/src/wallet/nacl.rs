@@ -11,16 +11,22 @@ const PREFIX: &[u8] = b"$NACL";
 const NONCE: usize = 24;
 const TAG: usize = 16;
 
-pub(super) fn decrypt(
-    bytes: &[u8],
-    password: &Password,
-) -> Result<Zeroizing<Vec<u8>>, KeyfileError> {
+/// Nonce and sealed text: everything before a key is derived.
+pub(super) fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8]), KeyfileError> {
     let cut = || KeyfileError::corrupt("it ends within the header of the $NACL format");
     let rest = bytes.strip_prefix(PREFIX).ok_or_else(cut)?;
     let (nonce, sealed) = rest.split_at_checked(NONCE).ok_or_else(cut)?;
     if sealed.len() < TAG {
         return Err(cut());
     }
+    Ok((nonce, sealed))
+}
+
+pub(super) fn decrypt(
+    bytes: &[u8],
+    password: &Password,
+) -> Result<Zeroizing<Vec<u8>>, KeyfileError> {
+    let (nonce, sealed) = parts(bytes)?;
     let key = derive::argon2i(password)?;
     let plain = XSalsa20Poly1305::new(key.as_slice().into()).decrypt(nonce.into(), sealed);
     plain.map(Zeroizing::new).map_err(|_| KeyfileError::WrongPassword { format: FORMAT })

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Key, KeyfileError, Password};
 use crate::sign::ss58;
+use crate::text::printable;
 
 const FORMAT: &str = "polkadot-js";
 const ALLOWED: &str = "version 3 with pkcs8, sr25519 and a password";
@@ -57,12 +58,20 @@ impl OneOrMany {
     }
 }
 
-/// Opens an exported account.
-///
-/// # Errors
-/// When it is of another kind, damaged, or the password is wrong.
-pub fn import(text: &[u8], password: &Password) -> Result<Key, KeyfileError> {
-    let damaged = || KeyfileError::corrupt("the polkadot-js account in it is cut or damaged");
+/// An account of the right form: everything before a key is derived.
+pub(super) struct Parts {
+    address: Option<String>,
+    salt: [u8; 32],
+    cost: (u32, u32, u32),
+    nonce: [u8; 24],
+    sealed: Vec<u8>,
+}
+
+fn damaged() -> KeyfileError {
+    KeyfileError::corrupt("the polkadot-js account in it is cut or damaged")
+}
+
+pub(super) fn parts(text: &[u8]) -> Result<Parts, KeyfileError> {
     let file: File = serde_json::from_slice(text)
         .map_err(|_| KeyfileError::corrupt("it is not a JSON account of polkadot-js"))?;
     let version = file.encoding.version.as_str().unwrap_or_default();
@@ -72,6 +81,7 @@ pub fn import(text: &[u8], password: &Password) -> Result<Key, KeyfileError> {
         && file.encoding.kind.has("scrypt")
         && file.encoding.kind.has("xsalsa20-poly1305");
     if !supported {
+        let version = printable(version, 64);
         let found = format!("a polkadot-js account of version {version:?} or of another key type");
         return Err(KeyfileError::Unsupported { found, allowed: ALLOWED });
     }
@@ -88,8 +98,17 @@ pub fn import(text: &[u8], password: &Password) -> Result<Key, KeyfileError> {
         let found = format!("scrypt with N, p, r of {cost:?}");
         return Err(KeyfileError::Unsupported { found, allowed: "what polkadot-js allows" });
     }
-    let plain = XSalsa20Poly1305::new(scrypt(password, salt, cost)?.as_slice().into())
-        .decrypt(nonce.into(), sealed)
+    Ok(Parts { address: file.address, salt: *salt, cost, nonce: *nonce, sealed: sealed.to_vec() })
+}
+
+/// Opens an exported account.
+///
+/// # Errors
+/// When it is of another kind, damaged, or the password is wrong.
+pub fn import(text: &[u8], password: &Password) -> Result<Key, KeyfileError> {
+    let Parts { address, salt, cost, nonce, sealed } = parts(text)?;
+    let plain = XSalsa20Poly1305::new(scrypt(password, &salt, cost)?.as_slice().into())
+        .decrypt((&nonce).into(), sealed.as_slice())
         .map(Zeroizing::new)
         .map_err(|_| KeyfileError::WrongPassword { format: FORMAT })?;
     let body = plain.strip_prefix(&HEAD).ok_or_else(damaged)?;
@@ -102,7 +121,7 @@ pub fn import(text: &[u8], password: &Password) -> Result<Key, KeyfileError> {
         let stated = public.try_into().map_or_else(|_| "another key".to_owned(), ss58::encode);
         return Err(mismatch(stated));
     }
-    match file.address {
+    match address {
         // Exports may carry the address of another network, or the public key.
         Some(stated) if ss58::decode(&stated).is_ok_and(|k| k != key.public_key()) => {
             Err(mismatch(stated))

@@ -25,6 +25,7 @@ use super::shared::Shared;
 use crate::json::Json;
 use crate::json::literal::read_object;
 use crate::record::{SignalState, legacy};
+use crate::rules::Rules;
 use crate::signal::{OrderUuid, Signal};
 use crate::store::index::{Answer, Archive as _, Request};
 use crate::store::{Accepted, StoreError, UnixMs};
@@ -259,37 +260,8 @@ impl Adopter {
         }
         let bytes = read(path, stamp.inode)
             .map_err(|e| Not::Yet(format!("cannot be read: {e}"), Patience::Long))?;
-        let mut object = read_object(&bytes).map_err(|e| {
-            let cut = e.at >= bytes.len();
-            let patience = if cut { Patience::Long } else { Patience::Usual };
-            Not::Yet(format!("neither JSON nor a Python dict: {e}"), patience)
-        })?;
-        // The Python tools write every field, and null for those that are not set.
-        let unset: Vec<String> = object
-            .iter()
-            .filter(|(_, value)| **value == Json::Null)
-            .map(|(key, _)| key.to_owned())
-            .collect();
-        for key in unset {
-            object.remove(&key);
-        }
-        let stem = OrderUuid::parse(stem(name)).ok();
-        if let Some(stem) = &stem
-            && object.get("order_uuid").is_none()
-        {
-            object.set("order_uuid", stem.as_str().into());
-        }
-        let signal = Signal::from_object(object, &self.shared.options.rules)
-            .map_err(|e| Not::Yet(e.to_string(), Patience::Usual))?;
-        // A cancel that is named after its target must not take the target's id.
-        let names_target = |stem: &OrderUuid| {
-            signal.execution_type().targets_other_orders()
-                && signal.order_uuid().split(',').any(|one| one.trim() == stem.as_str())
-        };
-        let id = match stem {
-            Some(stem) if !names_target(&stem) => stem,
-            _ => derived_id(name, stamp, &bytes),
-        };
+        let (signal, id) = signal_in(name, &bytes, &self.shared.options.rules)?;
+        let id = id.unwrap_or_else(|| derived_id(name, stamp, &bytes));
         Ok(Candidate { name: name.to_owned(), stamp, bytes, signal: signal.with_id(id) })
     }
 
@@ -401,6 +373,43 @@ impl Adopter {
                 tracing::warn!(name, reason, error = %e, "cannot move a file to failed_signals");
             }
         }
+    }
+}
+
+/// The signal in a file, and its id if the name is one.
+fn signal_in(name: &str, bytes: &[u8], rules: &Rules) -> Result<(Signal, Option<OrderUuid>), Not> {
+    let mut object = read_object(bytes).map_err(|e| {
+        let cut = e.at >= bytes.len();
+        let patience = if cut { Patience::Long } else { Patience::Usual };
+        Not::Yet(format!("neither JSON nor a Python dict: {e}"), patience)
+    })?;
+    // The Python tools write every field, and null for those that are not set.
+    object.retain(|_, value| *value != Json::Null);
+    let stem = OrderUuid::parse(stem(name)).ok();
+    if let Some(stem) = &stem
+        && object.get("order_uuid").is_none()
+    {
+        object.set("order_uuid", stem.as_str().into());
+    }
+    let signal =
+        Signal::from_object(object, rules).map_err(|e| Not::Yet(e.to_string(), Patience::Usual))?;
+    // A cancel that is named after its target must not take the target's id.
+    let names_target = |stem: &OrderUuid| {
+        signal.execution_type().targets_other_orders()
+            && signal.order_uuid().split(',').any(|one| one.trim() == stem.as_str())
+    };
+    let id = stem.filter(|stem| !names_target(stem));
+    Ok((signal, id))
+}
+
+/// As the adopter reads a file that will not change any more.
+#[cfg(feature = "test-util")]
+pub(super) fn read_whole(name: &str, bytes: &[u8], rules: &Rules) -> Result<Signal, String> {
+    match signal_in(name, bytes, rules) {
+        Ok((signal, Some(id))) => Ok(signal.with_id(id)),
+        Ok((signal, None)) => Ok(signal),
+        Err(Not::Ours) => Err("nothing to do".to_owned()),
+        Err(Not::Yet(why, _) | Not::Ever(why)) => Err(why),
     }
 }
 

@@ -15,6 +15,9 @@ use super::disk::{Disk, open_foreign};
 use super::layout::{Layout, reason_name};
 use crate::store::StoreError;
 
+/// File systems take names of 255 bytes; behind ours comes `.reason.txt`, and a number.
+const LONGEST_KEPT: usize = 239;
+
 /// Turns an error of the disk into one that says what was tried, and where.
 pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
@@ -134,6 +137,11 @@ impl Spool {
         let from = self.layout.received.join(name);
         let kept = self.set_aside(&from, name)?;
         let mut text = reason.to_owned();
+        if !kept.starts_with(name) {
+            text.push_str(&format!(
+                "; the file was named {name:?}, too long for this one beside it"
+            ));
+        }
         text.push('\n');
         let beside = self.layout.failed.join(reason_name(&kept));
         self.publish(&beside, &text, SystemTime::now(), true)?;
@@ -154,6 +162,8 @@ impl Spool {
 
     /// Gives a file a free name in `failed_signals/`: its own, or with a number behind it.
     fn set_aside(&self, from: &Path, name: &str) -> io::Result<String> {
+        // Room for the number, and for the name of the reason.
+        let name = name.get(..name.floor_char_boundary(LONGEST_KEPT)).unwrap_or(name);
         let mut kept = name.to_owned();
         for n in 1..10_000 {
             let to = self.layout.failed.join(&kept);

@@ -37,6 +37,8 @@ use crate::store::{StoreError, UnixMs};
 
 const VERSION: u32 = 1;
 const CRC_LEN: usize = 8;
+/// No place comes near this, and the next one can always be counted.
+const MAX_SEQ: u64 = u64::MAX / 2;
 /// No line of ours comes near this.
 const MAX_LINE: usize = 16 * 1024 * 1024;
 
@@ -187,7 +189,10 @@ fn decode(json: &[u8]) -> Result<Fact, String> {
     let missing = |field: &str| format!("a {kind} line without {field}");
     let id = || line.id.clone().ok_or_else(|| missing("id"));
     let at = line.at.ok_or_else(|| missing("at"));
-    let seq = line.seq.ok_or_else(|| missing("seq"));
+    let seq = line.seq.ok_or_else(|| missing("seq")).and_then(|seq| match seq {
+        ..=MAX_SEQ => Ok(seq),
+        _ => Err(format!("{seq} is no place in any order of arrival")),
+    });
     let digest = || {
         let text = line.digest.as_deref().ok_or_else(|| missing("digest"))?;
         let mut digest = [0; 32];
@@ -293,6 +298,27 @@ pub(super) fn scan(path: &Path, each: &mut dyn FnMut(u64, Scanned)) -> std::io::
         }
         at += read as u64;
     }
+}
+
+/// The JSON of a line, read and written again.
+#[cfg(feature = "test-util")]
+pub(super) fn rewritten(json: &[u8]) -> Result<Vec<u8>, String> {
+    let fact = decode(json)?;
+    let mut out = Vec::new();
+    encode(&mut out, &fact, false).map_err(|e| e.to_string())?;
+    out.pop();
+    let (_, json) = content(&out).ok_or("its own checksum is wrong")?;
+    Ok(json.to_vec())
+}
+
+/// A line of the file around any content.
+#[cfg(feature = "test-util")]
+pub(super) fn sealed(json: &[u8], begins_batch: bool) -> Vec<u8> {
+    let rest = [if begins_batch { b">" } else { b" " }, json].concat();
+    let mut line = format!("{:08x}", crc32fast::hash(&rest)).into_bytes();
+    line.extend_from_slice(&rest);
+    line.push(b'\n');
+    line
 }
 
 /// What takes the lines that are read.
@@ -449,7 +475,8 @@ impl Journal {
             let at = self.len;
             let complete = line.pop_if(|last| *last == b'\n').is_some();
             let Some((_, json)) = content(&line).filter(|_| complete) else {
-                let torn = !complete || line.contains(&0);
+                // The first line was synced before the file got its name.
+                let torn = at > 0 && (!complete || line.contains(&0));
                 if !torn || self.batch_follows(at, path)? {
                     self.keep_copy(spool);
                     let what = "the line's checksum is wrong".to_owned();

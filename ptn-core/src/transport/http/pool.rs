@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
@@ -155,18 +156,25 @@ impl Pool {
             .map_err(|_| ConnectError::Timeout(by.saturating_duration_since(start)))?
             .map_err(ConnectError::Io)?;
         stream.set_nodelay(true).map_err(ConnectError::Io)?;
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_BUFFER)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(ConnectError::Http)?;
-        let task = tokio::spawn(async move {
-            // Its errors reach whoever waits for an answer on it; an idle one ends quietly.
-            if let Err(error) = connection.await {
-                tracing::trace!(%address, %error, "connection to a validator ended");
-            }
-        });
-        Ok(Connection { sender, pooled: false, task: task.abort_handle() })
+        handshake(stream, address).await.map_err(ConnectError::Http)
     }
+}
+
+/// HTTP on an open stream, within our limits.
+pub(super) async fn handshake<S>(stream: S, address: SocketAddr) -> hyper::Result<Connection>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_BUFFER)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let task = tokio::spawn(async move {
+        // Its errors reach whoever waits for an answer on it; an idle one ends quietly.
+        if let Err(error) = connection.await {
+            tracing::trace!(%address, %error, "connection to a validator ended");
+        }
+    });
+    Ok(Connection { sender, pooled: false, task: task.abort_handle() })
 }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::directory::Wire;
 use crate::json::Json;
+use crate::text::printable;
 use crate::transport::ValidatorReply;
 
 /// Words of a validator that are kept, in bytes.
@@ -71,7 +72,7 @@ pub(super) fn read(
     Ok(ValidatorReply {
         status: 200,
         successfully_processed: message.successfully_processed,
-        error_message: cut(&message.error_message, MAX_TEXT).to_owned(),
+        error_message: printable(&message.error_message, MAX_TEXT),
         should_retry: message.should_retry,
         validator_hotkey: message.validator_hotkey.into_owned(),
         order_json: message.order_json.map(order_text).unwrap_or_default(),
@@ -143,28 +144,6 @@ fn date_ms(text: &str) -> Option<i64> {
     Some(date.as_millisecond())
 }
 
-/// The text without control characters, at most `max` bytes.
-pub(super) fn printable(text: &str, max: usize) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        let start = out.len();
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-        if out.len() > max {
-            out.truncate(start);
-            break;
-        }
-    }
-    out
-}
-
-fn cut(text: &str, max: usize) -> &str {
-    text.get(..text.floor_char_boundary(max)).unwrap_or(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,7 +160,7 @@ mod tests {
         )
         .unwrap();
         assert!(reply.successfully_processed);
-        assert_eq!(reply.error_message, "é\n");
+        assert_eq!(reply.error_message, "é\\n", "a validator writes no line of our log");
         assert_eq!(reply.order_json, "{\"n\": 1}");
         assert_eq!(reply.should_retry, None);
         assert_eq!(
