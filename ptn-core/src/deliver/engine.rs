@@ -486,6 +486,7 @@ impl Dispatcher {
             let mut couriers_done = false;
             loop {
                 tokio::select! {
+                    biased;
                     () = &mut done, if !couriers_done => couriers_done = true,
                     Some(active) = self.settled.recv(), if !couriers_done => self.finish(active),
                     Some(id) = self.finishing.next() => { self.active.remove(&id); }
@@ -498,6 +499,7 @@ impl Dispatcher {
             }
         };
         tokio::select! {
+            biased;
             () = ended => {}
             () = kill.cancelled() => {}
         }

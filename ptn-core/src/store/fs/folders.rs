@@ -147,16 +147,7 @@ impl Folders {
         let mut written = 0;
         let mut began = Instant::now();
         while let Some(id) = self.todo.pop_front() {
-            match self.align(&id) {
-                Ok(did) => written += usize::from(did),
-                Err(e) => {
-                    if self.failed_at.is_none() {
-                        tracing::warn!(%id, error = %e, "cannot write the files of a signal; trying again");
-                    }
-                    self.failed_at.get_or_insert_with(Instant::now);
-                    self.failed.insert(id);
-                }
-            }
+            written += usize::from(self.try_align(id));
             if written >= CHUNK && self.stop_by.is_none() {
                 written = 0;
                 if self.shared.flowing() {
@@ -167,6 +158,38 @@ impl Folders {
             }
             if self.stop_by.is_some_and(|deadline| Instant::now() >= deadline) {
                 return;
+            }
+        }
+    }
+
+    /// Does what is queued now and what failed before, without any pause; then, if asked to, makes
+    /// it last.
+    #[cfg(feature = "test-util")]
+    pub(super) fn step(&mut self, queue: &Receiver<Job>, settle: bool) {
+        for job in queue.try_iter() {
+            self.take(job);
+        }
+        self.failed_at = None;
+        self.todo.extend(std::mem::take(&mut self.failed));
+        while let Some(id) = self.todo.pop_front() {
+            self.try_align(id);
+        }
+        if self.settle_now || (settle && !self.unsettled.is_empty()) {
+            self.settle();
+        }
+    }
+
+    /// Brings the files of one signal in line, or keeps it for later; whether it wrote one.
+    fn try_align(&mut self, id: OrderUuid) -> bool {
+        match self.align(&id) {
+            Ok(did) => did,
+            Err(e) => {
+                if self.failed_at.is_none() {
+                    tracing::warn!(%id, error = %e, "cannot write the files of a signal; trying again");
+                }
+                self.failed_at.get_or_insert_with(Instant::now);
+                self.failed.insert(id);
+                false
             }
         }
     }
