@@ -230,15 +230,13 @@ impl Folders {
         let mark = mark(entry.accepted_at, entry.seq);
         let path = layout.finished(report.state).join(id.as_str());
         let text = legacy::finished_text(&stored, &report);
-        // After a power cut the name may be there without the content.
-        let there = std::fs::read(&path).is_ok_and(|bytes| bytes == text.as_bytes());
-        if !there {
-            let spool = &self.shared.spool;
-            if report.state == SignalState::Failed {
-                spool.make_room(id.as_str())?;
-            }
-            spool.publish(&path, &text, mark, true)?;
+        // Anew also when it is there: after a power cut the name may be there without the content,
+        // and after a failed sync the content without ever being written, whatever a later sync says.
+        let spool = &self.shared.spool;
+        if report.state == SignalState::Failed {
+            spool.make_room(id.as_str())?;
         }
+        spool.publish(&path, &text, mark, true)?;
         if entry.retried && report.state == SignalState::Processed {
             self.shared.spool.remove(&layout.failed.join(id.as_str()))?;
         }
@@ -252,7 +250,7 @@ impl Folders {
         }
         self.unsettled.push((id.clone(), path));
         self.unsettled_since.get_or_insert_with(Instant::now);
-        Ok(!there)
+        Ok(true)
     }
 
     fn must_settle(&self) -> bool {
