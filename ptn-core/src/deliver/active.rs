@@ -93,6 +93,12 @@ impl Active {
         policy.recognises_repeats && self.may_repeat
     }
 
+    /// Whether validators say of a repeat that it is one, instead of judging it anew.
+    pub(super) fn repeats_are_recognised(&self, policy: &DeliveryPolicy) -> bool {
+        let targets_others = self.lease.stored.signal.execution_type().targets_other_orders();
+        self.repeats_are_safe(policy) && !targets_others
+    }
+
     pub(super) fn age(&self, now: Instant) -> Duration {
         self.age.at(now)
     }
