@@ -22,6 +22,7 @@ pub(crate) struct Front {
     pub(crate) inner: Arc<dyn SignalStore>,
     pub(crate) world: Arc<World>,
     pub(crate) life: Arc<Life>,
+    pub(crate) host: usize,
     /// Told that a request is queued.
     pub(crate) queued: Option<Arc<Notify>>,
 }
@@ -83,7 +84,7 @@ impl SignalStore for Front {
     async fn finish(&self, lease: &Lease, report: &DeliveryReport) -> Result<(), StoreError> {
         self.ask(self.inner.finish(lease, report)).await?;
         let uuid = lease.stored.signal.id().to_string();
-        self.world.log(Event::Finished { uuid, state: report.state });
+        self.world.log(Event::Finished { host: self.host, uuid, state: report.state });
         Ok(())
     }
 

@@ -79,8 +79,8 @@ impl Host {
         let started = world.now();
         let base = runtime.block_on(async { Instant::now() });
         world.enter(base, started);
-        world.log(Event::Started { host: number, wall: world.wall() });
         let ready = runtime.block_on(async {
+            world.log(Event::Started { host: number, wall: world.wall() });
             let mut shared = None;
             let (inner, queued): (Arc<dyn SignalStore>, _) = match plan.kept {
                 Kept::Spool { .. } => {
@@ -97,7 +97,13 @@ impl Host {
                     (store, None)
                 }
             };
-            let front = Front { inner, world: Arc::clone(world), life: Arc::clone(&life), queued };
+            let front = Front {
+                inner,
+                world: Arc::clone(world),
+                life: Arc::clone(&life),
+                host: number,
+                queued,
+            };
             let line = Line {
                 net: Arc::clone(net),
                 host: number,

@@ -81,7 +81,7 @@ pub(crate) enum Event {
     /// The store confirmed what a validator's part is.
     Recorded { uuid: String, validator: String, state: DeliveryState },
     /// The store confirmed the end.
-    Finished { uuid: String, state: SignalState },
+    Finished { host: usize, uuid: String, state: SignalState },
     /// From here on nothing fails any more.
     Healed,
 }

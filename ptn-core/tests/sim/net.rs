@@ -275,6 +275,9 @@ impl ValidatorTransport for Line {
         if self.life.is_over() {
             return std::future::pending().await;
         }
+        if self.shared.as_ref().is_some_and(|shared| !shared.holds()) {
+            return failed(Certainty::NotSent, "lease_lapsed");
+        }
         let uuid = order.id.as_str().to_owned();
         let (id, fate) = {
             let mut state = self.net.state();

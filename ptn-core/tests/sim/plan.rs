@@ -115,7 +115,8 @@ impl Plan {
         } else {
             Kept::Spool { journal_bytes: *rng.pick(&[1, 4096, 32 * 1024 * 1024]) }
         };
-        let chaos = *rng.pick(&[15_000, 30_000, 60_000, 120_000, 400_000]);
+        let long = if shared { 90_000 } else { 400_000 };
+        let chaos = *rng.pick(&[15_000, 30_000, 60_000, 120_000, long]);
         let validators = validators(&mut rng);
         let policy = policy(&mut rng, &rules);
         let mut plan = Self {

@@ -63,7 +63,7 @@ pub(crate) fn run(seed: u64, dir: &Path, traced: bool) -> Outcome {
     let ledger =
         Ledger { terms: plan.terms.clone(), orders: plan.orders.clone(), ..Ledger::default() };
     let mut rng = Rng::new(seed ^ 0xdead_beef);
-    let tick = *rng.pick(&[5, 20, 100]);
+    let tick = *rng.pick(&[20, 50, 100, 100]);
     let world = World::new(rng, ledger, traced);
     world.trace(|| describe(&plan));
     let root = dir.join("mining");
@@ -320,6 +320,7 @@ impl Chaos {
         self.now = self.now.max(self.place.plan.listed_at);
         self.list();
         disk.die_after(None);
+        self.tick = 200;
         for seat in self.seats.iter_mut().flatten() {
             match seat {
                 Seat::Frozen(_, until) | Seat::Away(until) => *until = self.now,

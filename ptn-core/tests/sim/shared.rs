@@ -73,6 +73,8 @@ pub(crate) struct SharedStore {
     host: usize,
     life: Arc<Life>,
     held: Mutex<Held>,
+    /// Calls are carried out in the order in which they were made.
+    turn: tokio::sync::Mutex<()>,
     die_after: Mutex<Option<u64>>,
 }
 
@@ -86,8 +88,8 @@ fn silent() -> StoreError {
 
 impl SharedStore {
     pub(crate) fn open(database: Arc<Database>, host: usize, life: Arc<Life>) -> Arc<Self> {
-        let (held, die_after) = (Mutex::default(), Mutex::default());
-        let store = Arc::new(Self { database, host, life, held, die_after });
+        let (held, turn, die_after) = (Mutex::default(), Default::default(), Mutex::default());
+        let store = Arc::new(Self { database, host, life, held, turn, die_after });
         tokio::spawn(keep(Arc::clone(&store)));
         store
     }
@@ -160,6 +162,7 @@ impl SharedStore {
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let world = &self.database.world;
+        let turn = self.turn.lock().await;
         world.pause(0, 2).await;
         let last = {
             let mut left = self.die_after.lock().unwrap();
@@ -184,6 +187,7 @@ impl SharedStore {
             self.life.end();
             return std::future::pending().await;
         }
+        drop(turn);
         world.pause(0, 2).await;
         if quiet { Err(silent()) } else { result }
     }

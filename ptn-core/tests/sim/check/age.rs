@@ -51,6 +51,12 @@ fn age(facts: &Facts<'_>, uuid: &str, host: Option<usize>, i: usize) -> Option<(
     if unsure(first.1, stored.1 + CLOSE) || unsure(run_at, run_at + CLOSE) {
         return None;
     }
+    // Another process takes it up at a moment that nobody outside sees.
+    let several =
+        facts.events().any(|(.., e)| matches!(e, Event::Started { host, .. } if *host > 0));
+    if several && unsure(first.1, now) {
+        return None;
+    }
     if run < first.0 {
         return Some((now.saturating_sub(stored.1), now.saturating_sub(first.1)));
     }

@@ -26,10 +26,11 @@ pub(super) fn classified(facts: &Facts<'_>, say: Say<'_>) {
     };
     let healed = facts.events().find(|(_, _, event)| matches!(event, Event::Healed));
     let healed = healed.map_or(usize::MAX, |(i, ..)| i);
+    // Or nobody knows which process a record is of.
     let died = facts
         .events()
         .take_while(|(i, ..)| *i < healed)
-        .any(|(_, _, event)| matches!(event, Event::Ended { .. }));
+        .any(|(_, _, event)| matches!(event, Event::Ended { .. } | Event::Frozen { .. }));
     for (uuid, end) in &facts.ledger.end {
         for (validator, record) in &end.validators {
             let effect = traded.contains(&(validator.as_str(), uuid.as_str()));

@@ -98,17 +98,17 @@ pub(super) fn ended(facts: &Facts<'_>, say: Say<'_>) {
             say(ENDS, format!("{uuid}: is {}, which its records contradict", end.state));
         }
     }
-    let mut ends: BTreeMap<&str, Vec<(usize, SignalState)>> = BTreeMap::new();
+    let mut ends: BTreeMap<&str, Vec<(usize, usize, SignalState)>> = BTreeMap::new();
     for (i, _, event) in facts.events() {
-        if let Event::Finished { uuid, state } = event {
-            ends.entry(uuid).or_default().push((i, *state));
+        if let Event::Finished { host, uuid, state } = event {
+            ends.entry(uuid).or_default().push((i, *host, *state));
         }
     }
     for (uuid, ends) in &ends {
         if ends.len() > 1 + facts.retries(uuid) {
             say(ENDS, format!("{uuid}: ended {} times", ends.len()));
         }
-        let last = ends.last().map(|(_, state)| *state);
+        let last = ends.last().map(|(.., state)| *state);
         match facts.ledger.end.get(*uuid) {
             None => say(ENDS, format!("{uuid}: was finished, and is not in the store any more")),
             Some(end) if Some(end.state) != last => {
@@ -126,23 +126,17 @@ pub(super) fn ended(facts: &Facts<'_>, say: Say<'_>) {
             }
         }
         let ends = ends.get(attempt.uuid).map(Vec::as_slice).unwrap_or_default();
-        for (end, _) in ends {
+        for (end, host, _) in ends {
             let again = facts.retries.get(attempt.uuid);
             let again = again.is_some_and(|at| at.iter().any(|at| *at > *end));
             let open = attempt.tried < *end && attempt.closed.is_none_or(|closed| closed > *end);
             // Of another process, which does not know of it yet.
-            let ours = last_host(facts, *end) == Some(attempt.host);
+            let ours = *host == attempt.host;
             if (attempt.tried > *end && !again) || (open && ours) {
                 say(ENDS, format!("{}: ended before {} was done", attempt.uuid, attempt.validator));
             }
         }
     }
-}
-
-/// The process that noted its last attempt before this.
-fn last_host(facts: &Facts<'_>, end: usize) -> Option<usize> {
-    let before = facts.attempts.iter().filter(|a| a.tried < end);
-    before.max_by_key(|a| a.tried).map(|a| a.host)
 }
 
 pub(super) fn cancelled(facts: &Facts<'_>, say: Say<'_>) {

@@ -87,7 +87,7 @@ impl Book {
     }
 
     fn finish(&mut self, uuid: &str, state: SignalState) {
-        self.log(Event::Finished { uuid: uuid.to_owned(), state });
+        self.log(Event::Finished { host: 0, uuid: uuid.to_owned(), state });
     }
 
     fn deliver(&mut self, uuid: &str) {
