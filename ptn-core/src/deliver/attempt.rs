@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::FutureExt as _;
 use tokio::time::Instant;
 
-use super::active::Active;
+use super::active::{Active, Gone};
 use super::courier::{Turn, decided_unsent, settle_unsent};
 use super::engine::Shared;
 use super::guarding::tell_outcome;
@@ -36,13 +36,12 @@ impl Attempt {
     pub(super) async fn run(self) -> Turn {
         let shared = &self.shared;
         let lease = &self.active.lease;
-        let begin = Progress::Begin { hotkeys: vec![self.validator.hotkey.clone()] };
         let pair = self.active.pair.clone();
         let stopped =
             || Judged { verdict: Verdict::NotSent, code: "stopped", message: String::new() };
         // Safe before the first byte leaves, also where a repeat would be recognised: otherwise a
         // run after this one could say of an order that left that nothing was sent.
-        if let Err(gone) = shared.persist(lease, begin).await {
+        if let Err(gone) = self.announce().await {
             return Turn { pair, record: Err(gone), judged: Some(stopped()), again_at: None };
         }
         // That may have taken long.
@@ -76,6 +75,19 @@ impl Attempt {
         let outcome = Progress::Outcome { validator: record.clone() };
         let written = shared.persist(lease, outcome).await;
         Turn { pair, record: written.map(|()| record), judged: Some(judged), again_at }
+    }
+
+    /// Writes down that the attempt begins: queued at once, behind the word of whom the signal goes
+    /// to, and once more when one of the two was not taken.
+    async fn announce(&self) -> Result<(), Gone> {
+        let begin = Progress::Begin { hotkeys: vec![self.validator.hotkey.clone()] };
+        let lease = &self.active.lease;
+        let written = self.shared.store.record(lease, begin.clone()).await;
+        if self.active.targets_are_known().await && written.is_ok() {
+            return Ok(());
+        }
+        self.shared.make_targets_known(&self.active).await?;
+        self.shared.persist(lease, begin).await
     }
 
     async fn send(&self) -> (Result<ValidatorReply, TransportError>, Duration) {

@@ -356,7 +356,10 @@ pub(super) async fn settle_unsent(
         code = record.code, "not sent: {}", record.message
     );
     let outcome = Progress::Outcome { validator: record.clone() };
-    let written = shared.persist(&active.lease, outcome).await;
+    let written = match shared.make_targets_known(&active).await {
+        Ok(()) => shared.persist(&active.lease, outcome).await,
+        Err(gone) => Err(gone),
+    };
     Turn {
         pair: active.pair.clone(),
         record: written.map(|()| record),

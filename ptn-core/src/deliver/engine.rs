@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::Retryable as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::active::{Active, Age, store_backoff};
+use super::active::{Active, Age, Written, store_backoff};
 use super::courier::{Command, Courier};
 use super::guarding::{SubmitError, accept_guarded};
 use super::policy::{DeliveryPolicy, required_verdict};
@@ -416,8 +416,6 @@ impl Receipt {
     }
 }
 
-type Recorded = (OrderUuid, Result<(), StoreError>);
-
 struct Dispatcher {
     shared: Arc<Shared>,
     stop: CancellationToken,
@@ -427,7 +425,7 @@ struct Dispatcher {
     active: BTreeMap<OrderUuid, Arc<Active>>,
     settled_tx: mpsc::UnboundedSender<Arc<Active>>,
     settled: mpsc::UnboundedReceiver<Arc<Active>>,
-    recording: FuturesUnordered<BoxFuture<'static, Recorded>>,
+    recording: FuturesUnordered<Written>,
     finishing: FuturesUnordered<BoxFuture<'static, OrderUuid>>,
 }
 
@@ -464,7 +462,7 @@ impl Dispatcher {
                 biased;
                 () = self.stop.cancelled() => break,
                 Some(id) = self.finishing.next() => { self.active.remove(&id); }
-                Some((id, result)) = self.recording.next() => warn_unrecorded(&id, result),
+                Some(_) = self.recording.next() => {}
                 Some(active) = self.settled.recv() => self.finish(active),
                 event = events.recv() => self.cancelled(event).await,
                 Ok(()) = changes.changed() => {}
@@ -490,7 +488,7 @@ impl Dispatcher {
                     () = &mut done, if !couriers_done => couriers_done = true,
                     Some(active) = self.settled.recv(), if !couriers_done => self.finish(active),
                     Some(id) = self.finishing.next() => { self.active.remove(&id); }
-                    Some((id, result)) = self.recording.next() => warn_unrecorded(&id, result),
+                    Some(_) = self.recording.next() => {}
                     else => break,
                 }
                 while couriers_done && let Ok(active) = self.settled.try_recv() {
@@ -552,19 +550,23 @@ impl Dispatcher {
         tracing::debug!(uuid = %id, validators = open.len(), resumed, "in delivery");
         self.active.insert(id, Arc::clone(&active));
         if let Some(targets) = targets {
-            // Started here, so that it stands before everything that the couriers record.
-            let write = Arc::clone(&active);
-            let mut write: BoxFuture<'static, Recorded> = Box::pin(async move {
-                let result = shared.store.record(&write.lease, targets).await;
-                (write.id().clone(), result)
+            // Started here, so that it stands before everything that the couriers record. They see
+            // to it that it does stand there.
+            let (store, lease) = (Arc::clone(&shared.store), active.lease.clone());
+            let write: BoxFuture<'static, bool> = Box::pin(async move {
+                let written = store.record(&lease, targets).await;
+                if let Err(e) = &written {
+                    let id = lease.stored.signal.id();
+                    tracing::warn!(uuid = %id, code = e.code(), "its validators were not recorded: {e}");
+                }
+                written.is_ok()
             });
-            let first = std::future::Future::poll(
-                write.as_mut(),
-                &mut std::task::Context::from_waker(std::task::Waker::noop()),
-            );
-            match first {
-                std::task::Poll::Ready((id, result)) => warn_unrecorded(&id, result),
-                std::task::Poll::Pending => self.recording.push(write),
+            let mut write = write.shared();
+            let first = std::pin::Pin::new(&mut write)
+                .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+            active.targets_go_with(write.clone());
+            if first.is_pending() {
+                self.recording.push(write);
             }
         }
         if open.is_empty() {
@@ -661,11 +663,5 @@ impl Dispatcher {
             }
             id
         }));
-    }
-}
-
-fn warn_unrecorded(id: &OrderUuid, result: Result<(), StoreError>) {
-    if let Err(e) = result {
-        tracing::warn!(uuid = %id, code = e.code(), "its validators were not recorded: {e}");
     }
 }
