@@ -150,7 +150,9 @@ impl Chaos {
                 if let Some(Seat::Runs(running)) =
                     self.seats[host].take_if(|s| matches!(s, Seat::Runs(_)))
                 {
-                    running.stop(&self.place, grace);
+                    // Others do not stand still meanwhile, so it must not take long.
+                    let alone = self.seats.len() == 1;
+                    running.stop(&self.place, if alone { grace } else { grace.min(self.tick) });
                     self.now = self.now.max(self.place.world.now());
                     self.place.world.stand(self.now);
                     self.seats[host] = Some(Seat::Away(self.now + down));

@@ -57,15 +57,14 @@ fn age(facts: &Facts<'_>, uuid: &str, host: Option<usize>, i: usize) -> Option<(
     if several && unsure(first.1, now) {
         return None;
     }
-    if run < first.0 {
-        return Some((now.saturating_sub(stored.1), now.saturating_sub(first.1)));
-    }
-    let by_wall = |accepted: (usize, Ms, i64)| {
-        let ms =
-            i64::try_from(run_at).ok()? + run_wall - i64::try_from(accepted.1).ok()? - accepted.2;
-        Some(Ms::try_from(ms).unwrap_or(0) + now.saturating_sub(run_at))
+    let since = |(accepted, at, its_wall): (usize, Ms, i64)| {
+        if run < accepted {
+            return Some(now.saturating_sub(at));
+        }
+        let before = i64::try_from(run_at).ok()? + run_wall - i64::try_from(at).ok()? - its_wall;
+        Some(Ms::try_from(before).unwrap_or(0) + now.saturating_sub(run_at))
     };
-    Some((by_wall(stored)?, by_wall(first)?))
+    Some((since(stored)?, since(first)?))
 }
 
 pub(super) fn expired(facts: &Facts<'_>, say: Say<'_>) {
