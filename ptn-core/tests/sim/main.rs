@@ -24,9 +24,13 @@ mod run;
 mod shared;
 mod world;
 
+use std::future::Future as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use ptn_core::store::{FsStore, SignalStore as _};
 
 /// How many seeds an ordinary run has.
 const SEEDS: u64 = 1_000;
@@ -113,5 +117,42 @@ fn the_same_seed_is_the_same_world() {
             panic!("seed {seed}, line {line}:\n{a}\n{b}");
         }
         assert!(one.lines().count() > 20, "seed {seed}: hardly anything happened");
+    }
+}
+
+/// A process wrote a record and was killed before its sync; the next one finds it and answers a
+/// repetition. Then the power goes.
+#[test]
+fn what_a_dead_process_did_not_sync_is_synced_before_it_counts() {
+    let plan = plan::Plan::new(0);
+    let signal = &plan.last_orders()[0].1;
+    for seed in 0..16 {
+        let dir = folder();
+        let root = dir.path().join("mining");
+        let world = world::World::new(rng::Rng::new(seed), ledger::Ledger::default(), false);
+        let disk = Arc::new(disk::SimDisk::new(world, root.clone()));
+        let open = || {
+            disk.begin(Arc::default());
+            let disk = Arc::clone(&disk) as _;
+            FsStore::open_by_hand(&root, host::fs_options(&plan), disk).unwrap()
+        };
+        let accept = |dies: Option<u64>| {
+            let (store, mut hand) = open();
+            host::runtime().block_on(async {
+                let mut accept = std::pin::pin!(store.accept(signal));
+                let mut queue = std::task::Context::from_waker(std::task::Waker::noop());
+                assert!(accept.as_mut().poll(&mut queue).is_pending());
+                disk.die_after(dies);
+                hand.write();
+                accept.await.is_ok()
+            })
+        };
+        // The write, then death in the sync.
+        accept(Some(2));
+        assert!(accept(None), "seed {seed}: refused");
+        disk.power_cut();
+        let (store, _hand) = open();
+        let found = host::runtime().block_on(store.get(signal.id())).unwrap();
+        assert!(found.is_some(), "seed {seed}: acknowledged and gone");
     }
 }

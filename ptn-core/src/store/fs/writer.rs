@@ -236,7 +236,8 @@ impl Writer {
             }
         }
         if encoded.is_empty() {
-            return Ok(answers);
+            let sure = self.journal.make_sure(&shared.spool);
+            return sure.map(|()| answers).map_err(|e| shared.poison(&e.to_string()));
         }
         // Known before it is written, so that our own write is no news to us.
         shared.journal_seen(self.journal.len() + encoded.len(), self.journal.id());
