@@ -24,7 +24,6 @@ mod run;
 mod shared;
 mod world;
 
-use std::future::Future as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
