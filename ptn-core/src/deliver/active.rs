@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
+use futures_util::future::{BoxFuture, Shared as SharedFuture};
 use tokio::time::Instant;
 
 use super::engine::Shared;
@@ -36,6 +37,9 @@ impl Age {
     }
 }
 
+/// Whether the store took the word of whom a signal goes to.
+pub(super) type Written = SharedFuture<BoxFuture<'static, bool>>;
+
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) lease: Lease,
@@ -52,6 +56,8 @@ pub(super) struct Active {
     records: Mutex<Vec<ValidatorRecord>>,
     /// Validators that are not decided yet.
     open: AtomicUsize,
+    /// The writing down of the validators, if they were decided by this run.
+    targets: OnceLock<Written>,
 }
 
 impl Active {
@@ -75,6 +81,7 @@ impl Active {
             cancelled: AtomicBool::new(lease.stored.cancel_requested),
             open: AtomicUsize::new(records.iter().filter(|r| !r.state.is_final()).count()),
             records: Mutex::new(records),
+            targets: OnceLock::new(),
             lease,
         }
     }
@@ -91,6 +98,12 @@ impl Active {
     /// Whether a repeat of this very signal is recognised, or changes nothing.
     pub(super) fn repeats_are_safe(&self, policy: &DeliveryPolicy) -> bool {
         policy.recognises_repeats && self.may_repeat
+    }
+
+    /// Whether validators say of a repeat that it is one, instead of judging it anew.
+    pub(super) fn repeats_are_recognised(&self, policy: &DeliveryPolicy) -> bool {
+        let targets_others = self.lease.stored.signal.execution_type().targets_other_orders();
+        self.repeats_are_safe(policy) && !targets_others
     }
 
     pub(super) fn age(&self, now: Instant) -> Duration {
@@ -111,6 +124,20 @@ impl Active {
         records.clone()
     }
 
+    /// The validators are being written down.
+    pub(super) fn targets_go_with(&self, written: Written) {
+        // Once per signal in delivery.
+        self.targets.get_or_init(|| written);
+    }
+
+    /// Whether the store knows the validators; waits for its word.
+    pub(super) async fn targets_are_known(&self) -> bool {
+        match self.targets.get() {
+            Some(written) => written.clone().await,
+            None => true,
+        }
+    }
+
     /// Takes over one validator's final record; true when it was the last open one.
     pub(super) fn settle(&self, record: ValidatorRecord) -> bool {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,6 +154,16 @@ impl Active {
 }
 
 impl Shared {
+    /// Sees to it that the store knows whom a signal goes to before it learns what became of one of
+    /// them: what it does not know by the next start gets nothing.
+    pub(super) async fn make_targets_known(&self, active: &Active) -> Result<(), Gone> {
+        if active.targets_are_known().await {
+            return Ok(());
+        }
+        // Replaces nothing that is known.
+        self.persist(&active.lease, Progress::Targets { validators: active.records() }).await
+    }
+
     /// Writes progress down, however long that takes: a full disk pauses the lane instead of
     /// losing what a validator said. `Err` when the signal is not ours any more.
     pub(super) async fn persist(&self, lease: &Lease, progress: Progress) -> Result<(), Gone> {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::future::FutureExt as _;
 use tokio::time::Instant;
 
-use super::active::Active;
-use super::courier::Turn;
+use super::active::{Active, Gone};
+use super::courier::{Turn, decided_unsent, settle_unsent};
 use super::engine::Shared;
 use super::guarding::tell_outcome;
 use super::policy::OnUnknown;
@@ -37,25 +37,22 @@ impl Attempt {
     pub(super) async fn run(self) -> Turn {
         let shared = &self.shared;
         let lease = &self.active.lease;
-        let begin = Progress::Begin { hotkeys: vec![self.validator.hotkey.clone()] };
         let pair = self.active.pair.clone();
-        let (result, took) = if self.active.repeats_are_safe(&shared.policy) {
-            // A repeat would be recognised, so the first byte does not wait for the disk.
-            let announced = async {
-                if let Err(e) = shared.store.record(lease, begin).await {
-                    tracing::warn!(uuid = %self.active.id(), code = e.code(), "attempt not announced: {e}");
-                }
-            };
-            let ((), sent) = tokio::join!(announced, self.send());
-            sent
-        } else {
-            if let Err(gone) = shared.persist(lease, begin).await {
-                let judged =
-                    Judged { verdict: Verdict::NotSent, code: "stopped", message: String::new() };
-                return Turn { pair, record: Err(gone), judged: Some(judged), again_at: None };
-            }
-            self.send().await
-        };
+        let stopped =
+            || Judged { verdict: Verdict::NotSent, code: "stopped", message: String::new() };
+        // Safe before the first byte leaves, also where a repeat would be recognised: otherwise a
+        // run after this one could say of an order that left that nothing was sent.
+        if let Err(gone) = self.announce().await {
+            return Turn { pair, record: Err(gone), judged: Some(stopped()), again_at: None };
+        }
+        // That may have taken long.
+        let now = Instant::now();
+        if let Some(why) = decided_unsent(shared, &self.active, &self.before, now, true) {
+            let (shared, active) = (Arc::clone(shared), Arc::clone(&self.active));
+            let turn = settle_unsent(shared, active, self.before.clone(), why).await;
+            return Turn { judged: Some(stopped()), ..turn };
+        }
+        let (result, took) = self.send().await;
         let mut judged = verdict::judge(&result);
         if judged.code == "wrong_wire" {
             let other = self.validator.wire.other().as_str();
@@ -79,6 +76,19 @@ impl Attempt {
         let outcome = Progress::Outcome { validator: record.clone() };
         let written = shared.persist(lease, outcome).await;
         Turn { pair, record: written.map(|()| record), judged: Some(judged), again_at }
+    }
+
+    /// Writes down that the attempt begins: queued at once, behind the word of whom the signal goes
+    /// to, and once more when one of the two was not taken.
+    async fn announce(&self) -> Result<(), Gone> {
+        let begin = Progress::Begin { hotkeys: vec![self.validator.hotkey.clone()] };
+        let lease = &self.active.lease;
+        let written = self.shared.store.record(lease, begin.clone()).await;
+        if self.active.targets_are_known().await && written.is_ok() {
+            return Ok(());
+        }
+        self.shared.make_targets_known(&self.active).await?;
+        self.shared.persist(lease, begin).await
     }
 
     async fn send(&self) -> (Result<ValidatorReply, TransportError>, Duration) {
@@ -198,9 +208,10 @@ impl Attempt {
                 r.state = DeliveryState::Denied;
             }
             // Whoever judges the order itself would have recognised an earlier copy of it. Another
-            // refusal says nothing about the attempt whose answer was lost.
+            // refusal says nothing about the attempt whose answer was lost; nor does that of a
+            // signal about other orders, which is refused because it was carried out before.
             Verdict::FinalOrder
-                if self.active.repeats_are_safe(policy)
+                if self.active.repeats_are_recognised(policy)
                     && result.as_ref().is_ok_and(|r| r.status == 200) =>
             {
                 r.state = DeliveryState::Rejected;

@@ -65,7 +65,7 @@ pub(super) struct Turn {
 }
 
 /// Why a job is decided without sending.
-struct Unsent {
+pub(super) struct Unsent {
     state: DeliveryState,
     code: &'static str,
     message: String,
@@ -202,7 +202,8 @@ impl Courier {
                     continue;
                 }
             }
-            if let Some(why) = decided_unsent(&shared, job, now, validator.is_some()) {
+            let listed = validator.is_some();
+            if let Some(why) = decided_unsent(&shared, &job.active, &job.record, now, listed) {
                 job.busy = true;
                 unsent.push((Arc::clone(&job.active), job.record.clone(), why));
                 continue;
@@ -323,26 +324,32 @@ impl Courier {
 }
 
 /// Whether a job is decided without sending anything more.
-fn decided_unsent(shared: &Shared, job: &Job, now: Instant, listed: bool) -> Option<Unsent> {
+pub(super) fn decided_unsent(
+    shared: &Shared,
+    active: &Active,
+    record: &ValidatorRecord,
+    now: Instant,
+    listed: bool,
+) -> Option<Unsent> {
     let hold =
-        !job.active.repeats_are_safe(&shared.policy) && shared.policy.on_unknown == OnUnknown::Hold;
+        !active.repeats_are_safe(&shared.policy) && shared.policy.on_unknown == OnUnknown::Hold;
     let unsent = |state, code, message: &str| {
-        let state = if job.record.maybe_sent { DeliveryState::Unknown } else { state };
+        let state = if record.maybe_sent { DeliveryState::Unknown } else { state };
         Some(Unsent { state, code, message: message.to_owned() })
     };
     // Without attempts of its own it was retried deliberately: someone has looked.
-    if job.record.maybe_sent && job.record.attempts > 0 && hold {
+    if record.maybe_sent && record.attempts > 0 && hold {
         let message = "an earlier run was interrupted while it sent this order; it is not repeated because validators cannot recognise a repeat of it: check the position";
         return unsent(DeliveryState::Unknown, "interrupted", message);
     }
-    if job.active.cancelled.load(Ordering::Acquire) {
+    if active.cancelled.load(Ordering::Acquire) {
         return unsent(DeliveryState::Cancelled, "cancelled", "cancelled on request");
     }
-    if job.active.may_be_sent_for(now).is_some_and(|left| left.is_zero()) {
-        let age = job.active.age(now).as_secs();
+    if active.may_be_sent_for(now).is_some_and(|left| left.is_zero()) {
+        let age = active.age(now).as_secs();
         let message = format!(
             "{age} s old: a market order that opens a position is not sent that late; resend it deliberately with `ptn-cli signals retry {}`",
-            job.active.id()
+            active.id()
         );
         return unsent(DeliveryState::Expired, "expired", &message);
     }
@@ -353,7 +360,7 @@ fn decided_unsent(shared: &Shared, job: &Job, now: Instant, listed: bool) -> Opt
     None
 }
 
-async fn settle_unsent(
+pub(super) async fn settle_unsent(
     shared: Arc<Shared>,
     active: Arc<Active>,
     mut record: ValidatorRecord,
@@ -369,7 +376,10 @@ async fn settle_unsent(
         code = record.code, "not sent: {}", record.message
     );
     let outcome = Progress::Outcome { validator: record.clone() };
-    let written = shared.persist(&active.lease, outcome).await;
+    let written = match shared.make_targets_known(&active).await {
+        Ok(()) => shared.persist(&active.lease, outcome).await,
+        Err(gone) => Err(gone),
+    };
     Turn {
         pair: active.pair.clone(),
         record: written.map(|()| record),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::Retryable as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::active::{Active, Age, store_backoff};
+use super::active::{Active, Age, Written, store_backoff};
 use super::courier::{Command, Courier};
 use super::guarding::{SubmitError, accept_guarded};
 use super::policy::{DeliveryPolicy, required_verdict};
@@ -419,8 +419,6 @@ impl Receipt {
     }
 }
 
-type Recorded = (OrderUuid, Result<(), StoreError>);
-
 struct Dispatcher {
     shared: Arc<Shared>,
     stop: CancellationToken,
@@ -430,7 +428,7 @@ struct Dispatcher {
     active: BTreeMap<OrderUuid, Arc<Active>>,
     settled_tx: mpsc::UnboundedSender<Arc<Active>>,
     settled: mpsc::UnboundedReceiver<Arc<Active>>,
-    recording: FuturesUnordered<BoxFuture<'static, Recorded>>,
+    recording: FuturesUnordered<Written>,
     finishing: FuturesUnordered<BoxFuture<'static, Arc<Active>>>,
     /// Under which we deliver.
     tenure: Tenure,
@@ -472,7 +470,7 @@ impl Dispatcher {
                 biased;
                 () = self.stop.cancelled() => break,
                 Some(active) = self.finishing.next() => self.forget(&active),
-                Some((id, result)) = self.recording.next() => warn_unrecorded(&id, result),
+                Some(_) = self.recording.next() => {}
                 Some(active) = self.settled.recv() => self.finish(active),
                 event = events.recv() => self.cancelled(event).await,
                 Ok(()) = changes.changed() => {}
@@ -494,10 +492,11 @@ impl Dispatcher {
             let mut couriers_done = false;
             loop {
                 tokio::select! {
+                    biased;
                     () = &mut done, if !couriers_done => couriers_done = true,
                     Some(active) = self.settled.recv(), if !couriers_done => self.finish(active),
                     Some(active) = self.finishing.next() => self.forget(&active),
-                    Some((id, result)) = self.recording.next() => warn_unrecorded(&id, result),
+                    Some(_) = self.recording.next() => {}
                     else => break,
                 }
                 while couriers_done && let Ok(active) = self.settled.try_recv() {
@@ -506,6 +505,7 @@ impl Dispatcher {
             }
         };
         tokio::select! {
+            biased;
             () = ended => {}
             () = kill.cancelled() => {}
         }
@@ -593,19 +593,23 @@ impl Dispatcher {
         tracing::debug!(uuid = %id, validators = open.len(), resumed, "in delivery");
         self.active.insert(id, Arc::clone(&active));
         if let Some(targets) = targets {
-            // Started here, so that it stands before everything that the couriers record.
-            let write = Arc::clone(&active);
-            let mut write: BoxFuture<'static, Recorded> = Box::pin(async move {
-                let result = shared.store.record(&write.lease, targets).await;
-                (write.id().clone(), result)
+            // Started here, so that it stands before everything that the couriers record. They see
+            // to it that it does stand there.
+            let (store, lease) = (Arc::clone(&shared.store), active.lease.clone());
+            let write: BoxFuture<'static, bool> = Box::pin(async move {
+                let written = store.record(&lease, targets).await;
+                if let Err(e) = &written {
+                    let id = lease.stored.signal.id();
+                    tracing::warn!(uuid = %id, code = e.code(), "its validators were not recorded: {e}");
+                }
+                written.is_ok()
             });
-            let first = std::future::Future::poll(
-                write.as_mut(),
-                &mut std::task::Context::from_waker(std::task::Waker::noop()),
-            );
-            match first {
-                std::task::Poll::Ready((id, result)) => warn_unrecorded(&id, result),
-                std::task::Poll::Pending => self.recording.push(write),
+            let mut write = write.shared();
+            let first = std::pin::Pin::new(&mut write)
+                .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+            active.targets_go_with(write.clone());
+            if first.is_pending() {
+                self.recording.push(write);
             }
         }
         if open.is_empty() {
@@ -702,11 +706,5 @@ impl Dispatcher {
             }
             active
         }));
-    }
-}
-
-fn warn_unrecorded(id: &OrderUuid, result: Result<(), StoreError>) {
-    if let Err(e) = result {
-        tracing::warn!(uuid = %id, code = e.code(), "its validators were not recorded: {e}");
     }
 }

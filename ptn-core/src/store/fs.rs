@@ -16,15 +16,17 @@
 
 mod adopt;
 mod archive;
+#[cfg(feature = "test-util")]
+mod by_hand;
 mod disk;
 mod durable;
 mod folders;
 mod journal;
 mod layout;
 mod lock;
-mod retention;
 #[cfg(feature = "test-util")]
 pub mod probe;
+mod retention;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,11 @@ use tokio::sync::{broadcast, watch as notice};
 pub use self::retention::{Retention, Tidied};
 pub use self::verify::verify;
 
+#[cfg(feature = "test-util")]
+pub use self::by_hand::ByHand;
+#[cfg(feature = "test-util")]
+pub use self::disk::{Disk, RealDisk};
+#[cfg(not(feature = "test-util"))]
 use self::disk::{Disk, RealDisk};
 use self::durable::{Spool, io_error};
 use self::folders::{Folders, Job};
@@ -101,7 +108,19 @@ impl FsOptions {
 pub struct FsStore {
     shared: Arc<Shared>,
     threads: Vec<(Ending, JoinHandle<()>)>,
+    /// Whether reading files may wait for other threads.
+    blocking_pool: bool,
     _lock: Option<OwnerLock>,
+}
+
+/// What the threads of a store work with.
+struct Parts {
+    shared: Arc<Shared>,
+    lock: Option<OwnerLock>,
+    writer: Writer,
+    requests: mpsc::Receiver<Message>,
+    jobs: mpsc::Receiver<Job>,
+    hints: mpsc::Receiver<Hint>,
 }
 
 /// Which thread to end, and how.
@@ -137,6 +156,25 @@ impl FsStore {
         disk: Arc<dyn Disk>,
         owner: bool,
     ) -> Result<Self, StoreError> {
+        let Parts { shared, lock, writer, requests, jobs, hints } =
+            Self::recover(dir, options, disk, owner)?;
+        let folders = Folders::new(Arc::clone(&shared));
+        let watch = Watch::new(Arc::clone(&shared));
+        // From here on, dropping ends what was started.
+        let mut store = Self { shared, threads: Vec::new(), blocking_pool: true, _lock: lock };
+        store.spawn(Ending::Watch, "ptn-spool-watch", move || watch.run(&hints))?;
+        store.spawn(Ending::Folders, "ptn-spool-files", move || folders.run(&jobs))?;
+        store.spawn(Ending::Writer, "ptn-spool-log", move || writer.run(&requests))?;
+        Ok(store)
+    }
+
+    /// Reads what is there and brings it in order; nothing runs yet.
+    fn recover(
+        dir: PathBuf,
+        options: FsOptions,
+        disk: Arc<dyn Disk>,
+        owner: bool,
+    ) -> Result<Parts, StoreError> {
         let spool = Spool::create(disk, dir)?;
         let lock =
             if owner { Some(OwnerLock::take(spool.disk.as_ref(), &spool.layout)?) } else { None };
@@ -154,18 +192,18 @@ impl FsStore {
             // Whatever the last owner did not get to.
             let mut index = shared.index();
             index.begin_claims(shared.now());
-            index.unsettled().for_each(|(id, ..)| shared.align(id.clone()));
+            index.unsettled().into_iter().for_each(|(id, ..)| shared.align(id.clone()));
             index.oldest().for_each(|(id, _)| shared.align(id.clone()));
             drop(index);
         }
-        let folders = Folders::new(Arc::clone(&shared));
-        let watch = Watch::new(Arc::clone(&shared));
-        // From here on, dropping ends what was started.
-        let mut store = Self { shared, threads: Vec::new(), _lock: lock };
-        store.spawn(Ending::Watch, "ptn-spool-watch", move || watch.run(&hint_queue))?;
-        store.spawn(Ending::Folders, "ptn-spool-files", move || folders.run(&job_queue))?;
-        store.spawn(Ending::Writer, "ptn-spool-log", move || writer.run(&request_queue))?;
-        Ok(store)
+        Ok(Parts {
+            shared,
+            lock,
+            writer,
+            requests: request_queue,
+            jobs: job_queue,
+            hints: hint_queue,
+        })
     }
 
     fn spawn(
@@ -208,11 +246,11 @@ impl FsStore {
     ) -> Result<T, StoreError> {
         let shared = Arc::clone(&self.shared);
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => runtime
+            Ok(runtime) if self.blocking_pool => runtime
                 .spawn_blocking(move || work(&shared.spool))
                 .await
                 .unwrap_or_else(|_| Err(stopped())),
-            Err(_) => work(&shared.spool),
+            _ => work(&shared.spool),
         }
     }
 }

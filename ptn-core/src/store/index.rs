@@ -570,14 +570,19 @@ impl Index {
         self.queue.values().filter_map(|id| self.live.get(id).map(|entry| (id, entry)))
     }
 
-    /// Finished signals whose files may not be there yet.
-    pub(super) fn unsettled(
-        &self,
-    ) -> impl Iterator<Item = (&OrderUuid, &Entry, &Arc<DeliveryReport>)> {
-        self.done.iter().filter_map(|(id, finished)| match finished {
+    /// Finished signals whose files may not be there yet, in order of acceptance.
+    pub(super) fn unsettled(&self) -> Vec<(&OrderUuid, &Entry, &Arc<DeliveryReport>)> {
+        let whole = self.done.iter().filter_map(|(id, finished)| match finished {
             Finished::Whole(entry, report) => Some((id, entry.as_ref(), report)),
             Finished::Known { .. } => None,
-        })
+        });
+        let mut all: Vec<_> = whole.collect();
+        all.sort_by_key(|(_, entry, _)| entry.seq);
+        all
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        !self.done.values().any(|finished| matches!(finished, Finished::Whole(..)))
     }
 
     pub(super) fn counts(&self) -> (usize, usize) {

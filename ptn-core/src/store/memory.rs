@@ -124,7 +124,7 @@ impl SignalStore for MemoryStore {
     async fn list(&self, filter: &Filter) -> Result<Vec<StoredSignal>, StoreError> {
         let index = self.index();
         let live = index.oldest().map(|(id, entry)| (id, entry.stored()));
-        let done = index.unsettled().map(|(id, entry, report)| {
+        let done = index.unsettled().into_iter().map(|(id, entry, report)| {
             (id, entry.stored().map(|stored| super::index::finished(stored, report)))
         });
         let mut all = Vec::new();

@@ -40,6 +40,12 @@ fn keep(archive_days: u32, delete_days: Option<u32>) -> Retention {
 #[tokio::test]
 async fn archived_signals_are_still_known_shown_and_complete() {
     let dir = lived_in().await;
+    let early = later(40)(dir.path());
+    let done = early.tidy(keep(30, None)).await.unwrap();
+    assert_eq!(done.archived, 0, "the journal still tells of them, and would write them again");
+    drop(early);
+    forget_journal(dir.path()).await;
+    let waiting = verify(dir.path()).unwrap().pending;
     std::fs::write(dir.path().join("processed_signals/of-python"), "{}").unwrap();
     let store = later(40)(dir.path());
     assert_eq!(store.tidy(keep(50, None)).await.unwrap().archived, 0);
@@ -58,14 +64,15 @@ async fn archived_signals_are_still_known_shown_and_complete() {
     assert_eq!(conflict.code(), "uuid_conflict");
     assert_eq!(store.get(&id("two")).await.unwrap().unwrap().seq, 2);
     let listed = store.list(&Filter::default()).await.unwrap();
-    let listed: Vec<_> = listed.iter().map(|s| s.signal.id().as_str()).collect();
+    let mut listed: Vec<_> = listed.iter().map(|s| s.signal.id().as_str()).collect();
+    listed.retain(|id| !id.starts_with("more"));
     assert_eq!(listed, ["four", "three", "two", "one"]);
     drop(store);
     let left: Vec<_> = std::fs::read_dir(dir.path().join("processed_signals")).unwrap().collect();
     assert_eq!(left.len(), 1, "the start wrote nothing back: {left:?}");
     let seen = verify(dir.path()).unwrap();
     assert!(seen.is_sound() && seen.findings.is_empty(), "{seen:?}");
-    assert_eq!((seen.pending, seen.processed), (1, 3));
+    assert_eq!((seen.pending, seen.processed), (waiting, 3));
 }
 
 #[tokio::test]

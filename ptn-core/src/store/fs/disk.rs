@@ -1,6 +1,8 @@
 //! The calls that change a disk, in one small trait, so that tests can fail each of them.
 //!
-//! What is to be called in which order is left to [`super::durable`] and [`super::journal`].
+//! What is to be called in which order is left to `durable` and `journal`. With the feature
+//! `test-util` the trait is public, so that a simulation can take the place of the machine's disk.
+#![cfg_attr(not(feature = "test-util"), allow(unreachable_pub, reason = "public for tests only"))]
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,7 +11,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 /// Every call that changes something.
-pub(super) trait Disk: std::fmt::Debug + Send + Sync {
+pub trait Disk: std::fmt::Debug + Send + Sync {
     /// Creates one folder that only we may enter; it may exist.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Creates a file that only we may read; it must not exist.
@@ -36,7 +38,7 @@ pub(super) trait Disk: std::fmt::Debug + Send + Sync {
 
 /// The disk of this machine.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RealDisk;
+pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {

@@ -147,16 +147,7 @@ impl Folders {
         let mut written = 0;
         let mut began = Instant::now();
         while let Some(id) = self.todo.pop_front() {
-            match self.align(&id) {
-                Ok(did) => written += usize::from(did),
-                Err(e) => {
-                    if self.failed_at.is_none() {
-                        tracing::warn!(%id, error = %e, "cannot write the files of a signal; trying again");
-                    }
-                    self.failed_at.get_or_insert_with(Instant::now);
-                    self.failed.insert(id);
-                }
-            }
+            written += usize::from(self.try_align(id));
             if written >= CHUNK && self.stop_by.is_none() {
                 written = 0;
                 if self.shared.flowing() {
@@ -167,6 +158,38 @@ impl Folders {
             }
             if self.stop_by.is_some_and(|deadline| Instant::now() >= deadline) {
                 return;
+            }
+        }
+    }
+
+    /// Does what is queued now and what failed before, without any pause; then, if asked to, makes
+    /// it last.
+    #[cfg(feature = "test-util")]
+    pub(super) fn step(&mut self, queue: &Receiver<Job>, settle: bool) {
+        for job in queue.try_iter() {
+            self.take(job);
+        }
+        self.failed_at = None;
+        self.todo.extend(std::mem::take(&mut self.failed));
+        while let Some(id) = self.todo.pop_front() {
+            self.try_align(id);
+        }
+        if self.settle_now || (settle && !self.unsettled.is_empty()) {
+            self.settle();
+        }
+    }
+
+    /// Brings the files of one signal in line, or keeps it for later; whether it wrote one.
+    fn try_align(&mut self, id: OrderUuid) -> bool {
+        match self.align(&id) {
+            Ok(did) => did,
+            Err(e) => {
+                if self.failed_at.is_none() {
+                    tracing::warn!(%id, error = %e, "cannot write the files of a signal; trying again");
+                }
+                self.failed_at.get_or_insert_with(Instant::now);
+                self.failed.insert(id);
+                false
             }
         }
     }
@@ -205,24 +228,15 @@ impl Folders {
         let stored = entry.stored().map_err(io::Error::other)?;
         let stored = finished(stored, &report);
         let mark = mark(entry.accepted_at, entry.seq);
-        let mut path = layout.finished(report.state).join(id.as_str());
+        let path = layout.finished(report.state).join(id.as_str());
         let text = legacy::finished_text(&stored, &report);
-        // After a power cut the name may be there without the content.
-        let mut there = std::fs::read(&path).is_ok_and(|bytes| bytes == text.as_bytes());
-        if !there
-            && let Ok(Some((moved, found))) =
-                self.shared.spool.read_finished(report.state, id.as_str())
-            && found == text
-        {
-            (path, there) = (moved, true);
+        // Anew also when it is there: after a power cut the name may be there without the content,
+        // and after a failed sync the content without ever being written, whatever a later sync says.
+        let spool = &self.shared.spool;
+        if report.state == SignalState::Failed {
+            spool.make_room(id.as_str())?;
         }
-        if !there {
-            let spool = &self.shared.spool;
-            if report.state == SignalState::Failed {
-                spool.make_room(id.as_str())?;
-            }
-            spool.publish(&path, &text, mark, true)?;
-        }
+        spool.publish(&path, &text, mark, true)?;
         if entry.retried && report.state == SignalState::Processed {
             self.shared.spool.remove(&layout.failed.join(id.as_str()))?;
         }
@@ -236,7 +250,7 @@ impl Folders {
         }
         self.unsettled.push((id.clone(), path));
         self.unsettled_since.get_or_insert_with(Instant::now);
-        Ok(!there)
+        Ok(true)
     }
 
     fn must_settle(&self) -> bool {

@@ -373,6 +373,8 @@ pub(super) struct Journal {
     root_id: Identity,
     /// Up to here everything was read and is complete.
     len: u64,
+    /// Whether something was read that its writer may not have synced before it died.
+    unsure: bool,
 }
 
 impl Journal {
@@ -402,8 +404,10 @@ impl Journal {
         // Whoever renamed it here may have died before the name was safe.
         let dir = &spool.layout.journal_dir;
         spool.disk.sync_dir(dir).map_err(io_error("cannot sync", dir))?;
-        let mut journal = Self { file, file_id: (meta.dev(), meta.ino()), root_id, len: 0 };
+        let file_id = (meta.dev(), meta.ino());
+        let mut journal = Self { file, file_id, root_id, len: 0, unsure: false };
         journal.read(spool, reader)?;
+        journal.make_sure(spool)?;
         if journal.len == 0 {
             let what = "the journal has no first line".to_owned();
             return Err(StoreError::Corrupt { path: path.clone(), at: 0, what });
@@ -501,7 +505,19 @@ impl Journal {
                 StoreError::Corrupt { path: path.clone(), at, what }
             })?;
             self.len += read as u64;
+            self.unsure = true;
         }
+    }
+
+    /// Syncs what others wrote, unless a batch of ours did since: only then may anybody be told that
+    /// it is safe.
+    pub(super) fn make_sure(&mut self, spool: &Spool) -> Result<(), StoreError> {
+        if self.unsure {
+            let path = &spool.layout.journal;
+            spool.disk.sync(&self.file).map_err(io_error("cannot sync", path))?;
+            self.unsure = false;
+        }
+        Ok(())
     }
 
     /// Whether a line that begins a batch stands somewhere behind an unreadable one: then what is
@@ -563,6 +579,7 @@ impl Journal {
             return Err(Failure::Uncertain(format!("sync of {}: {e}", path.display())));
         }
         self.len += batch.bytes.len() as u64;
+        self.unsure = false;
         Ok(())
     }
 
@@ -582,6 +599,7 @@ impl Journal {
         self.file = file;
         self.file_id = (meta.dev(), meta.ino());
         self.len = len;
+        self.unsure = false;
         Ok(())
     }
 }

@@ -65,7 +65,7 @@ impl FsStore {
         self.read(move |spool| {
             let mut done = Tidied::default();
             if let Some(age) = retention.archive_after {
-                done.archived = spool.archive(before(now, age))?;
+                done.archived = spool.archive(before(now, age), &told)?;
             }
             if let Some(age) = retention.delete_after {
                 done.deleted = spool.delete(before(now, age), &told)?;
@@ -82,11 +82,14 @@ fn before(now: UnixMs, age: Duration) -> SystemTime {
 }
 
 impl Spool {
-    fn archive(&self, before: SystemTime) -> Result<u64, StoreError> {
+    fn archive(&self, before: SystemTime, told: &dyn Fn(&str) -> bool) -> Result<u64, StoreError> {
         let folder = &self.layout.processed;
         let mut moved = 0;
         let mut months = BTreeSet::new();
         for (name, at) in older(folder, before).map_err(io_error("cannot list", folder))? {
+            if told(&name) {
+                continue;
+            }
             let from = folder.join(&name);
             // Files of the Python tools are not ours to move.
             if !archive::read_text(&from).is_ok_and(|text| legacy::read_finished(&text).is_some()) {
@@ -97,8 +100,6 @@ impl Spool {
                 self.create_month(&month).map_err(io_error("cannot create", &month))?;
             }
             let to = month.join(&name);
-            // The journal may forget it once it is found missing here.
-            self.settle(&from).map_err(io_error("cannot sync", &from))?;
             self.disk.rename(&from, &to).map_err(io_error("cannot move to", &to))?;
             moved += 1;
         }

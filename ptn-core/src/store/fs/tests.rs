@@ -247,8 +247,8 @@ async fn after_a_failed_sync_nothing_is_accepted_until_a_restart() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("mining");
     drop(FsStore::open(&path, options()).unwrap());
-    // The first sync is that of the journal's folder at the start.
-    let disk = FaultyDisk::new(Call::Sync, 2, false, io::ErrorKind::Other);
+    // The first two are those of the journal and its folder at the start.
+    let disk = FaultyDisk::new(Call::Sync, 3, false, io::ErrorKind::Other);
     let store = FsStore::start(path.clone(), options(), disk, false).unwrap();
     for _ in 0..2 {
         let refused = store.accept(&signal("a")).await.unwrap_err();

@@ -156,6 +156,31 @@ impl Writer {
         }
     }
 
+    /// Serves what is queued now as one batch; false when there was nothing to do.
+    #[cfg(feature = "test-util")]
+    pub(super) fn step(&mut self, queue: &Receiver<Message>) -> bool {
+        let (mut asks, mut any) = (Vec::new(), false);
+        while let Ok(message) = queue.try_recv() {
+            any = true;
+            match message {
+                Message::Ask(request, reply) => asks.push((request, reply)),
+                Message::CatchUp(done) => {
+                    self.shared.catch_up_begins();
+                    self.catch_up();
+                    if let Some(done) = done {
+                        done.send(()).ok();
+                    }
+                }
+                Message::Settled(ids) => self.settled(&ids),
+                Message::Stop => {}
+            }
+        }
+        if !asks.is_empty() {
+            self.serve(asks);
+        }
+        any
+    }
+
     /// Decides, keeps and answers one batch.
     fn serve(&mut self, asks: Vec<(Request, Reply)>) {
         let (requests, replies): (Vec<_>, Vec<_>) = asks.into_iter().unzip();
@@ -174,7 +199,7 @@ impl Writer {
         }
         if self.shared.owner && self.journal.len() > self.rewrite_at {
             // What lasts elsewhere need not be carried along.
-            if self.shared.index().unsettled().next().is_some() {
+            if !self.shared.index().is_settled() {
                 self.shared.job(Job::SettleNow);
             } else {
                 self.rewrite();
@@ -212,7 +237,8 @@ impl Writer {
             }
         }
         if encoded.is_empty() {
-            return Ok(answers);
+            let sure = self.journal.make_sure(&shared.spool);
+            return sure.map(|()| answers).map_err(|e| shared.poison(&e.to_string()));
         }
         // Known before it is written, so that our own write is no news to us.
         shared.journal_seen(self.journal.len() + encoded.len(), self.journal.id());
@@ -348,7 +374,7 @@ fn sum(index: &Index) -> impl Iterator<Item = Record> {
         std::iter::once(accept).chain(carry)
     };
     let live = index.oldest().flat_map(move |(id, entry)| one(id, entry));
-    let done = index.unsettled().flat_map(move |(id, entry, report)| {
+    let done = index.unsettled().into_iter().flat_map(move |(id, entry, report)| {
         let finish = Record::Finish { id: id.clone(), report: Arc::clone(report) };
         one(id, entry).chain(std::iter::once(finish))
     });
