@@ -10,7 +10,6 @@ use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
 use ptn_core::rules::Rules;
 use ptn_core::store::FsStore;
-use ptn_core::store::fs::FsOptions;
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -26,7 +25,7 @@ pub fn open_or_create(
 ) -> Result<FsStore, Failure> {
     let dir = settings.data_dir();
     let new = !dir.exists();
-    let store = FsStore::open(&dir, FsOptions::new(Arc::clone(rules)))?;
+    let store = FsStore::open(&dir, settings.spool(Arc::clone(rules))?)?;
     if new {
         out.talk(format!("created the data directory {}", dir.display()));
     }
@@ -44,7 +43,7 @@ pub fn open_existing(settings: &Settings) -> Result<FsStore, Failure> {
         return Err(Failure::new(process::USAGE, "no_data_dir", text)
             .hint("name it with --data-dir, or send a first signal, which creates it"));
     }
-    Ok(FsStore::open(&dir, FsOptions::new(Arc::new(settings.rules()?)))?)
+    Ok(FsStore::open(&dir, settings.spool(Arc::new(settings.rules()?))?)?)
 }
 
 /// The miner that delivers from a data directory.
@@ -89,7 +88,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let rules = Arc::new(Rules::load(ptn_core::rules::Era::Y2026).unwrap());
         assert_eq!(holder(dir.path()), None);
-        let store = FsStore::open_owner(dir.path(), FsOptions::new(rules)).unwrap();
+        let store = FsStore::open_owner(dir.path(), ptn_core::store::fs::FsOptions::new(rules));
+        let store = store.unwrap();
         assert_eq!(holder(dir.path()).unwrap().pid, std::process::id().to_string());
         drop(store);
         assert_eq!(holder(dir.path()), None);

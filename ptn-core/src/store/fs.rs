@@ -23,6 +23,7 @@ mod journal;
 mod layout;
 mod lock;
 mod shared;
+mod space;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -42,6 +43,7 @@ use self::durable::{Spool, io_error};
 use self::folders::{Folders, Job};
 use self::lock::OwnerLock;
 use self::shared::{Queues, Shared, stopped};
+pub use self::space::{FreeSpace, LEAST_INODES};
 use self::watch::{Hint, Watch};
 use self::writer::{Message, Writer};
 use crate::record::{DeliveryReport, Progress, SignalState};
@@ -67,6 +69,10 @@ pub struct FsOptions {
     /// Whether to ask the kernel for notice of changed files; otherwise, and where it cannot,
     /// the store polls.
     pub inotify: bool,
+    /// Signals are accepted only while the disk has at least so many bytes free (and
+    /// [`LEAST_INODES`]): the rest is for what was accepted before, which needs room to be
+    /// finished. 0, the default, is no limit.
+    pub min_free: u64,
     /// The wall clock.
     pub clock: fn() -> UnixMs,
 }
@@ -79,6 +85,7 @@ impl FsOptions {
             journal_bytes: 32 * 1024 * 1024,
             settle: Duration::from_secs(1),
             inotify: true,
+            min_free: 0,
             clock: now_ms,
         }
     }

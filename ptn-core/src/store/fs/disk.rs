@@ -1,4 +1,5 @@
-//! The calls that change a disk, in one small trait, so that tests can fail each of them.
+//! The calls that change a disk, and how much room it has, in one small trait, so that tests can
+//! fail each of them.
 //!
 //! What is to be called in which order is left to [`super::durable`] and [`super::journal`].
 
@@ -7,6 +8,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::SystemTime;
+
+use super::space::FreeSpace;
 
 /// Every call that changes something.
 pub(super) trait Disk: std::fmt::Debug + Send + Sync {
@@ -32,6 +35,8 @@ pub(super) trait Disk: std::fmt::Debug + Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// What is free on it.
+    fn free(&self, path: &Path) -> io::Result<FreeSpace>;
 }
 
 /// The disk of this machine.
@@ -90,6 +95,10 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn free(&self, path: &Path) -> io::Result<FreeSpace> {
+        FreeSpace::of(path)
     }
 }
 
