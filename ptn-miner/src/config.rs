@@ -54,6 +54,10 @@ pub struct MinerConfig {
     pub guard: GuardConfig,
     /// How long attempts under way may take after the stop.
     pub grace: Duration,
+    /// Below this many free bytes nothing is accepted.
+    pub min_free: u64,
+    /// Whether to take over from a miner that runs on the same data directory.
+    pub takeover: bool,
 }
 
 impl MinerConfig {
@@ -87,6 +91,8 @@ impl MinerConfig {
             monitor: monitor(s)?,
             server: server(s)?,
             grace: s.duration("shutdown.grace")?.unwrap_or(Duration::from_secs(10)),
+            min_free: s.bytes("spool.min_free")?.unwrap_or(0),
+            takeover: s.switch("takeover")?.unwrap_or(false),
             rules,
         })
     }
