@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ptn_core::chain::ChainError;
 use ptn_core::deliver::verdict;
-use ptn_core::ops::settings::{COMMON, GUARD, MINER, SERVER, SERVER_LISTEN, Setting};
+use ptn_core::ops::settings::{COMMON, GUARD, MINER, SERVER, SERVER_LISTEN, Setting, TAKEOVER};
 use ptn_core::signal::SignalErrorCode;
 
 fn root() -> PathBuf {
@@ -25,7 +25,7 @@ fn the_settings_page_is_current() {
     );
     for (title, list) in [
         ("Every program", COMMON),
-        ("ptn-server", &[SERVER_LISTEN][..]),
+        ("ptn-server", &[SERVER_LISTEN, TAKEOVER][..]),
         ("The HTTP server, in ptn-server and ptn-miner", SERVER),
         ("ptn-miner", MINER),
         ("The risk guard, in ptn-miner, ptn-server and ptn-cli send", GUARD),
@@ -68,10 +68,12 @@ fn every_code_has_its_cause_and_fix() {
         "not_found",
         "wrong_state",
         "disk_full",
+        "disk_low",
         "store_io",
         "store_poisoned",
         "store_corrupt",
     ];
+    let server = ["overloaded", "store_slow", "too_many_pending", "too_many_connections"];
     let wallet = [
         "wallet_password_needed",
         "wallet_wrong_password",
@@ -97,6 +99,7 @@ fn every_code_has_its_cause_and_fix() {
     let missing: Vec<&str> = signal
         .chain(verdict::codes())
         .chain(store)
+        .chain(server)
         .chain(wallet)
         .chain(ChainError::CODES)
         .filter(|code| !page.contains(&format!("`{code}`")))
