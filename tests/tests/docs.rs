@@ -107,6 +107,29 @@ fn every_code_has_its_cause_and_fix() {
     assert!(missing.is_empty(), "docs/reference/errors.md lacks {missing:?}");
 }
 
+/// A claim of the threat model stands as long as its test does.
+#[test]
+fn the_threat_model_names_tests_that_there_are() {
+    let page = read("SECURITY.md");
+    let text = page.split("```").step_by(2).collect::<String>();
+    let sources: String = files(&root(), "rs")
+        .into_iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    // A test's name is a sentence; everything else in backticks is shorter or has other characters.
+    let is_test = |name: &&str| {
+        name.matches('_').count() >= 3
+            && name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+    };
+    let cells = text.split('`').skip(1).step_by(2);
+    let names: Vec<&str> =
+        cells.filter_map(|cell| cell.rsplit(": ").next()).filter(is_test).collect();
+    assert!(names.len() > 30, "{names:?}");
+    let gone: Vec<&&str> =
+        names.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(gone.is_empty(), "SECURITY.md names tests that are gone: {gone:?}");
+}
+
 #[test]
 fn the_readme_has_the_two_commands() {
     let readme = read("README.md");

@@ -1,11 +1,11 @@
 //! A real `ptn-server` that is offered more than it can take: how much it accepts, how fast it
 //! refuses the rest, and that its memory does not grow with what is offered.
 //!
-//! The disk is made slow (`strace` delays every sync), so that the store is what is short and a
-//! machine with two cores can offer ten times as much. Each level has a server of its own. Arrivals
-//! follow a schedule on up to 900 connections from several addresses; a request whose connection is
-//! still waiting for an answer is sent as soon as that is there, so at the top fewer are sent than
-//! are offered, and both are said.
+//! The disk is made slow (`strace` delays every sync) and the bounds are small, so that the store is
+//! what is short, and a machine with two cores can offer ten times as much. Each level has a server
+//! of its own. Arrivals follow a schedule on 400 connections from two addresses; a request whose
+//! connection is still waiting for an answer is sent as soon as that is there, so fewer can be sent
+//! than are offered, and both are said.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -22,10 +22,13 @@ use crate::table::{Against, Goal, Measure, Table};
 use crate::{SERVER, block_on};
 
 /// What a sync takes longer than it would.
-const SLOWER: Duration = Duration::from_millis(50);
-const CONNECTIONS: u64 = 900;
+const SLOWER: Duration = Duration::from_millis(300);
+/// The server's bounds.
+const IN_FLIGHT: &str = "32";
+const QUEUED: &str = "64";
+const CONNECTIONS: u64 = 400;
 /// As many as the server hands to the store at once: with fewer it would not be full.
-const CAPACITY_CONNECTIONS: u64 = 256;
+const CAPACITY_CONNECTIONS: u64 = 32;
 /// Below the server's limit per address.
 const PER_ADDRESS: u64 = 200;
 const TIME: Duration = Duration::from_secs(5);
@@ -48,11 +51,14 @@ pub(crate) fn run(_: &Limits, table: &mut Table) {
         table.note("not measured: strace, which makes the disk slow, is not installed");
         return;
     }
-    table.note(format!("every sync takes {} ms longer than this disk's", SLOWER.as_millis()));
+    table.note(format!(
+        "every sync takes {} ms longer than this disk's; {IN_FLIGHT} signals at the store at once, {QUEUED} wait",
+        SLOWER.as_millis()
+    ));
     let capacity = block_on(level(f64::INFINITY, CAPACITY_CONNECTIONS));
     let base = capacity.accepted;
     let against = |unit| Against::This("capacity", Measure(base, unit));
-    table.row("capacity, 256 callers", Measure(base, "/s"), Against::Nothing, Goal::None);
+    table.row("capacity, 32 callers", Measure(base, "/s"), Against::Nothing, Goal::None);
     table.row("capacity: p99", Measure(capacity.p99, "ms"), Against::Nothing, Goal::None);
     let alone = || Against::This("at capacity", Measure(capacity.peak, "MiB"));
     for times in LEVELS {
@@ -182,6 +188,10 @@ async fn slow_server(home: &Home) -> (Daemon, u32, String) {
         "off",
         "--rules",
         "2024",
+        "--server.max-in-flight",
+        IN_FLIGHT,
+        "--server.max-queued",
+        QUEUED,
     ];
     let mut server = Daemon::start("strace", &flags);
     let address = server.up().await["address"].as_str().unwrap().to_owned();

@@ -48,8 +48,10 @@ struct World {
     other_key: String,
     wrong_key: String,
     wrong_password: String,
-    /// An address of the node with a user, a password and a key in it.
+    /// An address of the node with a key in it.
     endpoint: String,
+    /// The same with a user and a password, which is refused.
+    refused: String,
     hotkey: String,
     v: LoopbackValidator,
     _node: MockNode,
@@ -115,7 +117,8 @@ impl World {
             .await
             .unwrap();
         let authority = node.url().trim_start_matches("ws://").trim_end_matches('/').to_owned();
-        let endpoint = format!("ws://{user}:{pass}@{authority}/v1/{path}?key={path}");
+        let endpoint = format!("ws://{authority}/v1/{path}?key={path}");
+        let refused = format!("ws://{user}:{pass}@{authority}/v1/{path}?key={path}");
         let hotkey = hotkey.address().to_owned();
         let said = Vec::new();
         Self {
@@ -126,6 +129,7 @@ impl World {
             wrong_key,
             wrong_password,
             endpoint,
+            refused,
             hotkey,
             v,
             _node: node,
@@ -204,18 +208,21 @@ impl World {
     }
 
     async fn server(&mut self) -> (Daemon, String) {
-        let mut server = self.home.server(SERVER, &["--logging.trace"]);
+        // Nobody delivers: who waits for the network's answer is told so soon.
+        let flags = ["--logging.trace", "--server.submit-deadline", "500ms"];
+        let mut server = self.home.server(SERVER, &flags);
         let address = server.up().await["address"].as_str().unwrap().to_owned();
         self.look_at(&server, "ptn-server");
         (server, address)
     }
 
-    async fn end(&mut self, daemon: Daemon, name: &str) {
+    /// Ends a daemon; its log is kept and returned.
+    async fn end(&mut self, daemon: Daemon, name: &str) -> String {
         daemon.signal("-TERM");
         let (status, log) = daemon.end().await;
         assert!(status.success() && !log.contains("panicked"), "{log}");
-        assert!(log.contains("TRACE") || log.contains("DEBUG"), "it logs everything:\n{log}");
-        self.hear(&format!("the log of {name}"), log);
+        self.hear(&format!("the log of {name}"), log.clone());
+        log
     }
 }
 
@@ -256,7 +263,8 @@ async fn requests(w: &mut World, address: &str) {
         (vec![json, ("idempotency-key", key.as_str())], format!("[\"{key}\"]")),
     ] {
         let (status, answer) = w.ask(address, Method::POST, path, &headers, &body).await;
-        assert!((400..500).contains(&status), "{status} {answer} to {body}");
+        // A right key in either place lets it in.
+        assert!(status < 500, "{status} {answer} to {body}");
     }
     let auth = ("authorization", key.as_str());
     for path in [
@@ -292,7 +300,17 @@ async fn everything(w: &mut World) {
         &["send", "BTCUSDC", "LONG", "0.1x", "--url", &format!("http://{address}"), "--json"],
         &[("PTN_API_KEY", &wrong)],
     );
-    w.end(server, "ptn-server").await;
+    let log = w.end(server, "ptn-server").await;
+    assert!(log.contains("request refused"), "it logs everything:\n{log}");
+
+    let refused = w.refused.clone();
+    let flag = "--subtensor.chain_endpoint";
+    for args in
+        [&["config", "show"][..], &["doctor"], &["wallet", "balance"], &["doctor", "--json"]]
+    {
+        w.cli(&[args, &[flag, refused.as_str()]].concat(), &[]);
+        w.cli(args, &[("PTN_SUBTENSOR_CHAIN_ENDPOINT", refused.as_str())]);
+    }
 
     // Passwords: from files and variables, right and wrong.
     let (hot, cold, bad) =
@@ -318,6 +336,11 @@ async fn everything(w: &mut World) {
             (&["signals", "list"], &[], Some(0)),
             (&["signals", "show", "in-body"], &[], Some(0)),
         ] {
+            // Opening an encrypted file takes seconds; the error is the same object in JSON.
+            let opens = args.contains(&bad.as_str()) || args[0] == "subnet" && !env.is_empty();
+            if opens && !json.is_empty() {
+                continue;
+            }
             let code = w.cli(&[args, json].concat(), env);
             assert!(wanted.is_none_or(|wanted| wanted == code), "{args:?} ended with {code}");
         }
@@ -326,7 +349,6 @@ async fn everything(w: &mut World) {
     assert_eq!(code, 0, "{}", String::from_utf8_lossy(&w.said.last().unwrap().1));
 
     // The miner: starts that fail, then the one that delivers.
-    let endpoint_flag = "--subtensor.chain_endpoint";
     for more in [
         &["--password-file", bad.as_str()][..],
         &["--wallet.hotkey", "cut"],
@@ -340,6 +362,9 @@ async fn everything(w: &mut World) {
         assert_eq!(status.code(), Some(2), "{log}");
         w.hear(&format!("ptn-miner {}", more.join(" ")), log);
     }
+    let (status, log) = w.home.chain_miner(MINER, &refused, &["--logging.trace"]).end().await;
+    assert_eq!(status.code(), Some(2), "{log}");
+    w.hear("ptn-miner with a password in its node's address", log);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     // The node's address in a file: a command line is everybody's.
     let config = w.path("ptn.toml");
@@ -369,7 +394,6 @@ async fn everything(w: &mut World) {
         "127.0.0.1:0",
         "--logging.trace",
     ];
-    assert!(!flags.contains(&endpoint_flag));
     let mut miner = Daemon::start(MINER, &flags);
     let up = miner.up().await;
     miner.line(|line| line["message"] == "delivering").await;
@@ -388,7 +412,9 @@ async fn everything(w: &mut World) {
     }
     assert!(w.v.received().iter().any(|r| r.sender == w.hotkey), "it was signed with the hotkey");
     w.cli(&["doctor", "--json", "--axon.port", &port_text], &[]);
-    w.end(miner, "ptn-miner").await;
+    let log = w.end(miner, "ptn-miner").await;
+    let levels = ["DEBUG", "TRACE"];
+    assert!(levels.iter().any(|level| log.contains(level)), "it logs everything:\n{log}");
     std::fs::remove_file(&config).unwrap();
 }
 
@@ -397,12 +423,14 @@ async fn no_secret_is_said_logged_answered_or_written() {
     let mut w = World::new().await;
     everything(&mut w).await;
     let said: usize = w.said.iter().map(|(_, text)| text.len()).sum();
-    assert!(w.said.len() > 60 && said > 50_000, "{} texts, {said} bytes", w.said.len());
+    assert!(w.said.len() > 55 && said > 50_000, "{} texts, {said} bytes", w.said.len());
     let found = w.found();
     assert!(found.is_empty(), "{} finds:\n{}", found.len(), found.join("\n"));
     // The search sees what it should: each place, with one secret put into it.
-    for planted in plant(&mut w).await {
-        assert!(w.found().iter().any(|what| what.contains(planted)), "{planted}: not noticed");
+    let planted = plant(&mut w).await;
+    let found = w.found();
+    for place in planted {
+        assert!(found.iter().any(|what| what.contains(place)), "{place}: not noticed");
     }
     assert!(Path::new(&w.path("wallets/miner/coldkey")).exists());
 }
