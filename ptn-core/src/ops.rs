@@ -6,10 +6,12 @@ pub mod chain;
 pub mod config;
 #[cfg(feature = "paper")]
 pub mod guard;
+pub mod handover;
 pub mod lock;
 pub mod logging;
 pub mod process;
 pub mod settings;
+pub mod sockets;
 #[cfg(all(feature = "fs", feature = "postgres"))]
 pub mod store;
 #[cfg(feature = "wallet")]

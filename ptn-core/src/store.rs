@@ -214,6 +214,23 @@ pub enum StoreError {
         /// Where.
         path: PathBuf,
     },
+    /// The disk still has room, but only what accepted signals need; nothing was stored.
+    #[error(
+        "only {} MiB{} are free on the disk of {path}, and {} MiB are kept for what was accepted before: free some (or lower --spool.min-free); nothing was stored",
+        free / (1024 * 1024),
+        inodes.map(|n| format!(" and {n} inodes")).unwrap_or_default(),
+        least.div_ceil(1024 * 1024)
+    )]
+    LowSpace {
+        /// The data directory.
+        path: PathBuf,
+        /// Free bytes.
+        free: u64,
+        /// Free inodes, where they are counted.
+        inodes: Option<u64>,
+        /// Bytes that must stay free.
+        least: u64,
+    },
     /// The disk or database failed.
     #[error("{what} {path}: {source}")]
     Io {
@@ -325,6 +342,7 @@ impl StoreError {
             Self::NotFound { .. } => "not_found",
             Self::WrongState { .. } => "wrong_state",
             Self::Full { .. } => "disk_full",
+            Self::LowSpace { .. } => "disk_low",
             Self::Io { .. } => "store_io",
             Self::Poisoned(_) => "store_poisoned",
             Self::Unavailable { .. } => "store_unavailable",

@@ -76,6 +76,7 @@ struct Gauges {
 #[derive(Debug)]
 pub(crate) struct Chain {
     directory: Arc<ChainDirectory>,
+    client: ChainClient,
     hotkey: String,
     network: String,
     netuid: u16,
@@ -102,8 +103,10 @@ impl Chain {
             wallet.wallet(),
             wallet.hotkey_name(),
         );
+        let client = ChainClient::new(chain);
         Self {
-            directory: Arc::new(ChainDirectory::new(ChainClient::new(chain), directory)),
+            directory: Arc::new(ChainDirectory::new(client.clone(), directory)),
+            client,
             hotkey: hotkey.to_owned(),
             network: network.to_string(),
             netuid: config.netuid,
@@ -116,6 +119,11 @@ impl Chain {
     /// The directory, for the engine.
     pub(crate) fn directory(&self) -> &Arc<ChainDirectory> {
         &self.directory
+    }
+
+    /// The chain itself.
+    pub(crate) fn client(&self) -> &ChainClient {
+        &self.client
     }
 
     /// Reads the first list, and refuses a hotkey that the chain says is not registered.

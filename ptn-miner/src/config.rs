@@ -59,6 +59,10 @@ pub struct MinerConfig {
     pub retention: Retention,
     /// How long attempts under way may take after the stop.
     pub grace: Duration,
+    /// Below this many free bytes nothing is accepted.
+    pub min_free: u64,
+    /// Whether to take over from a miner that runs on the same data directory.
+    pub takeover: bool,
 }
 
 impl MinerConfig {
@@ -94,6 +98,8 @@ impl MinerConfig {
             server: server(s)?,
             retention: retention(s)?,
             grace: s.duration("shutdown.grace")?.unwrap_or(Duration::from_secs(10)),
+            min_free: s.bytes("spool.min_free")?.unwrap_or(0),
+            takeover: s.switch("takeover")?.unwrap_or(false),
             rules,
         })
     }

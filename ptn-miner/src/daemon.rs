@@ -11,10 +11,10 @@ use ptn_core::error::ErrorClass;
 use ptn_core::ops::config::ConfigError;
 use ptn_core::ops::lock::{HotkeyInUse, HotkeyLock};
 use ptn_core::ops::process;
+use ptn_core::ops::sockets::Sockets;
 use ptn_core::ops::store::{Opened, Place};
 use ptn_core::sign::Signer as _;
 use ptn_core::store::fs::{FsStore, Retention};
-use ptn_core::store::postgres::Watermark;
 use ptn_core::store::{SignalStore, StoreError};
 use ptn_core::transport::HttpTransport;
 use ptn_core::transport::http::HttpOptions;
@@ -25,8 +25,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::chain::{Chain, ChainStartError};
+use crate::clock::ClockWatch;
 use crate::config::{MinerConfig, Source};
 use crate::monitor::Monitor;
+use crate::sockets::{Given, open_store, patiently};
 use crate::targets::Targets;
 use crate::validators;
 
@@ -55,9 +57,12 @@ pub enum MinerError {
     /// The HTTP server.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The miner that ran before, or what a service manager handed down.
+    #[error("{0}")]
+    Takeover(String),
     /// An address to listen on.
     #[error(
-        "cannot listen on {address} ({flag}): {source}; choose another port, or stop what uses this one"
+        "cannot listen on {address} ({flag}): {source}; choose another port, stop what uses this one, or take over from it with --takeover"
     )]
     Listen {
         /// The address.
@@ -79,7 +84,8 @@ impl MinerError {
                 | StoreError::InUse { .. }
                 | StoreError::Unavailable { .. },
             )
-            | Self::HotkeyInUse(_) => process::UNAVAILABLE,
+            | Self::HotkeyInUse(_)
+            | Self::Takeover(_) => process::UNAVAILABLE,
             Self::Store(
                 StoreError::Account { .. } | StoreError::Address { .. } | StoreError::Moved { .. },
             ) => process::USAGE,
@@ -122,6 +128,23 @@ pub async fn run(
     stop: CancellationToken,
     started: impl FnOnce(Started),
 ) -> Result<(), MinerError> {
+    run_on(config, Sockets::default(), stop, started).await
+}
+
+/// As [`run`], on listening sockets that a service manager holds: one named `server`, one `monitor`.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(
+    config: MinerConfig,
+    sockets: Sockets,
+    stop: CancellationToken,
+    started: impl FnOnce(Started),
+) -> Result<(), MinerError> {
+    // Dropped last: its end tells the next miner that everything of this one is free.
+    let _offer;
+    // Of its own, so that a signal during a hand-over is the first one.
+    let stop = stop.child_token();
     let (passwords, path) = (config.passwords.clone(), config.hotkey_file.clone());
     let password = move |format| passwords.to_open(&path, format);
     let hotkey = Arc::new(wallet::open_hotkey(&config.hotkey_file, password).await?);
@@ -129,13 +152,11 @@ pub async fn run(
         Source::File(file) => Some(validators::read(file)?),
         Source::Chain(_) => None,
     };
-    let mut place = config.store.clone();
-    if let Place::Postgres(options) = &mut place {
-        options.account = Some(hotkey.hotkey().to_owned());
-        options.watermark = Some(Watermark { ahead: nonce::ahead_of, raise: nonce::raise });
-    }
-    let opened = place.open_owner(&config.rules).await?;
-    let _in_use = match lock_hotkey(&config, hotkey.hotkey()) {
+    let given = Given::take(&config, sockets, &stop).await?;
+    let took_over = given.took_over;
+    let opened = open_store(&config, hotkey.hotkey(), took_over).await?;
+    let lock = || lock_hotkey(&config, hotkey.hotkey());
+    let _in_use = match patiently(took_over, async || lock(), |_| true).await {
         // Validators of one's own, listed by hand, have no budget that two miners could fight over.
         Err(e) if config.network == Network::Local && list.is_some() => {
             tracing::warn!("{e}");
@@ -147,9 +168,9 @@ pub async fn run(
     if let Err(error) = private_folder(&config.data_dir).and_then(|()| nonce::keep(&nonces)) {
         tracing::warn!(file = %nonces.display(), %error, "the last nonce cannot be kept for the next run");
     }
-    let monitor_listener = listen(config.monitor, "--axon.port").await?;
-    let server_address = config.server.as_ref().map(|(address, _)| *address);
-    let server_listener = listen(server_address, "--server.listen").await?;
+    let listening = given.listen(&config).await?;
+    _offer = listening.offer(&config, &stop);
+    let (monitor_listener, server_listener) = (listening.monitor, listening.server);
 
     // Ends the helpers also when one of the parts fails.
     let down = CancellationToken::new();
@@ -200,6 +221,9 @@ pub async fn run(
         },
     });
     tokio::spawn(Arc::clone(&targets).log(down.clone()));
+    let clock = Arc::new(ClockWatch::default());
+    let asked = chain.as_ref().map(|chain| chain.client().clone());
+    tokio::spawn(Arc::clone(&clock).run(Arc::clone(&engine), asked, down.clone()));
     let address =
         |listener: &Option<TcpListener>| listener.as_ref().and_then(|l| l.local_addr().ok());
     let up = Started {
@@ -210,7 +234,8 @@ pub async fn run(
     };
     if let Some(listener) = monitor_listener {
         let (store, engine) = (opened.clone(), Arc::clone(&engine));
-        let monitor = Monitor::new(store, engine, targets, chain.clone(), &up);
+        let space = (config.data_dir.clone(), config.min_free);
+        let monitor = Monitor::new(store, engine, targets, chain.clone(), clock, space, &up);
         tokio::spawn(monitor.serve(listener, down.clone()));
     }
     if let (Opened::Fs(store), false) = (&opened, config.retention.is_keep()) {
@@ -226,7 +251,6 @@ pub async fn run(
             "{what}"
         );
     };
-    let stop = stop.child_token();
     let begin = async {
         let Some(chain) = chain else { return Ok(()) };
         let opened = tokio::select! {
@@ -252,6 +276,7 @@ pub async fn run(
         };
         let mut server_config = server_config.clone();
         server_config.data_dir.clone_from(&config.data_dir);
+        server_config.min_free = config.min_free;
         let guard =
             guarding.map(|on| AppGuard { takes_prices: on.takes_prices(), guard: on.guard });
         let rules = Arc::clone(&config.rules);
@@ -304,7 +329,7 @@ fn lock_hotkey(config: &MinerConfig, hotkey: &str) -> Result<HotkeyLock, HotkeyI
     };
     let (network, beside) = (network.as_str(), config.wallet.folder());
     match &config.store {
-        Place::Dir(_) => HotkeyLock::take(hotkey, network, config.netuid, &beside),
+        Place::Dir(..) => HotkeyLock::take(hotkey, network, config.netuid, &beside),
         Place::Postgres(options) => {
             HotkeyLock::share(hotkey, network, config.netuid, &beside, options.name())
         }
@@ -315,17 +340,6 @@ fn lock_hotkey(config: &MinerConfig, hotkey: &str) -> Result<HotkeyLock, HotkeyI
 fn private_folder(data_dir: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir.join(".ptn"))
-}
-
-async fn listen(
-    address: Option<SocketAddr>,
-    flag: &'static str,
-) -> Result<Option<TcpListener>, MinerError> {
-    let Some(address) = address else { return Ok(None) };
-    match TcpListener::bind(address).await {
-        Ok(listener) => Ok(Some(listener)),
-        Err(source) => Err(MinerError::Listen { address, flag, source }),
-    }
 }
 
 fn http_options(config: &MinerConfig) -> HttpOptions {

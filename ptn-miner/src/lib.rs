@@ -6,10 +6,12 @@
 //! run the same code as the binary.
 
 mod chain;
+mod clock;
 pub mod config;
 mod daemon;
 mod legacy_flags;
 mod monitor;
+mod sockets;
 mod targets;
 pub mod validators;
 
@@ -19,10 +21,11 @@ use std::process::ExitCode;
 use clap::Command;
 use ptn_core::ops::config::{Settings, with_flags};
 use ptn_core::ops::settings::{COMMON, GUARD, MINER, SERVER};
+use ptn_core::ops::sockets::Sockets;
 use ptn_core::ops::{logging, process};
 
 pub use chain::ChainStartError;
-pub use daemon::{MinerError, Started, run};
+pub use daemon::{MinerError, Started, run, run_on};
 
 /// The command with all its flags; for help texts, completions and man pages.
 pub fn command() -> Command {
@@ -62,6 +65,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(config) => config,
         Err(e) => return process::complain("ptn-miner", &e, process::USAGE),
     };
+    let sockets = match Sockets::from_env() {
+        Ok(sockets) => sockets,
+        Err(e) => {
+            let e = MinerError::Takeover(e);
+            return process::complain("ptn-miner", &e, process::USAGE);
+        }
+    };
     process::no_core_files();
     process::more_open_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -73,7 +83,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Ok(stop) => stop,
             Err(e) => return process::complain("ptn-miner", &e, process::FAILED),
         };
-        match run(config, stop, |_| {}).await {
+        match run_on(config, sockets, stop, |_| {}).await {
             Ok(()) => ExitCode::from(process::OK),
             Err(e) => process::complain("ptn-miner", &e, e.exit_code()),
         }

@@ -1,5 +1,6 @@
 //! The miner's own HTTP on loopback: is it alive, is it ready, how is each validator doing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -10,12 +11,14 @@ use axum::{Json, Router};
 use ptn_core::deliver::Engine;
 use ptn_core::ops::store::Opened;
 use ptn_core::store::SignalStore;
+use ptn_core::store::fs::FreeSpace;
 use ptn_server::metrics::{self, Metrics};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::chain::Chain;
+use crate::clock::ClockWatch;
 use crate::daemon::Started;
 use crate::targets::Targets;
 
@@ -27,6 +30,9 @@ pub(crate) struct Monitor {
     hotkey: String,
     targets: Arc<Targets>,
     chain: Option<Arc<Chain>>,
+    clock: Arc<ClockWatch>,
+    /// The data directory, and the bytes below which its disk takes no signal.
+    space: (PathBuf, u64),
 }
 
 impl Monitor {
@@ -35,14 +41,17 @@ impl Monitor {
         engine: Arc<Engine>,
         targets: Arc<Targets>,
         chain: Option<Arc<Chain>>,
+        clock: Arc<ClockWatch>,
+        space: (PathBuf, u64),
         up: &Started,
     ) -> Arc<Self> {
         let mut metrics = Metrics::new();
         if let Some(chain) = &chain {
             chain.register(metrics.registry_mut());
         }
+        clock.register(metrics.registry_mut());
         let (store, hotkey) = (opened.signals(), up.hotkey.clone());
-        Arc::new(Self { store, opened, engine, metrics, hotkey, targets, chain })
+        Arc::new(Self { store, opened, engine, metrics, hotkey, targets, chain, clock, space })
     }
 
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
@@ -88,7 +97,14 @@ async fn health(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
     let status = if pending.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let evicted = m.chain.as_ref().is_some_and(|chain| chain.is_evicted());
     let targets = m.targets.now();
-    let well = pending.as_ref().is_ok_and(|p| p.accepting) && targets.is_some() && !evicted;
+    let right = !m.clock.is_off();
+    let accepting = pending.as_ref().is_ok_and(|p| p.accepting);
+    let well = accepting && targets.is_some() && !evicted && right;
+    let disk = FreeSpace::of(&m.space.0).ok().map(|free| {
+        let low = free.is_below(m.space.1);
+        json!({"free_bytes": free.bytes, "free_inodes": free.inodes,
+               "min_free_bytes": m.space.1, "low": low})
+    });
     let body = json!({
         "status": if well { "healthy" } else { "degraded" },
         "hotkey": m.hotkey,
@@ -97,6 +113,8 @@ async fn health(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
         "error": pending.as_ref().err().map(ToString::to_string),
         "targets": targets,
         "validators": m.engine.health(),
+        "clock": m.clock.health(),
+        "disk": disk,
         "chain": m.chain.as_ref().map(|chain| chain.health()),
     });
     (status, Json(body))
@@ -125,6 +143,10 @@ async fn metrics_text(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
     }
     if let Some(chain) = &m.chain {
         chain.set_metrics();
+    }
+    m.clock.set_metrics();
+    if let Ok(free) = FreeSpace::of(&m.space.0) {
+        m.metrics.set_space(free, m.space.1);
     }
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], m.metrics.encode())
 }

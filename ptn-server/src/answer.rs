@@ -126,8 +126,10 @@ impl ApiError {
             }
             StoreError::WrongState { .. } => Self::new(StatusCode::CONFLICT, code, text),
             StoreError::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, code, text),
-            StoreError::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, code, text)
-                .retry_after(Duration::from_secs(30)),
+            StoreError::Full { .. } | StoreError::LowSpace { .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, code, text)
+                    .retry_after(Duration::from_secs(30))
+            }
             StoreError::Corrupt { .. } => Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, text),
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, text)
                 .retry_after(Duration::from_secs(5)),

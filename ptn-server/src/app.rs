@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ptn_core::guard::{Guard, GuardAlert};
 use ptn_core::rules::Rules;
+use ptn_core::store::fs::FreeSpace;
 use ptn_core::store::{SignalStore, StoreChange, StoreEvent, UnixMs};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,6 +20,7 @@ use crate::auth::Keys;
 use crate::config::ServerConfig;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::overload::Overload;
 use crate::wait::Waiters;
 use crate::{ServerError, listen};
 
@@ -36,6 +38,7 @@ pub struct App {
     pub(crate) rules: Arc<Rules>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) limits: Limits,
+    pub(crate) overload: Arc<Overload>,
     pub(crate) waiters: Waiters,
     pub(crate) live: Live,
     pub(crate) guard: Option<AppGuard>,
@@ -115,10 +118,11 @@ impl App {
         counts_events: bool,
     ) -> Result<Arc<Self>, ServerError> {
         let keys = Arc::new(Keys::open(&config.data_dir, config.key_overlap)?);
-        let limits = Limits::new(&config);
+        let (limits, overload) = (Limits::new(&config), Overload::new(&config));
         Ok(Arc::new(Self {
             keys,
             limits,
+            overload,
             waiters: Waiters::default(),
             live: Live::new(),
             draining: CancellationToken::new(),
@@ -231,7 +235,14 @@ impl App {
         }
         match self.store.pending().await {
             Ok(pending) if pending.accepting => Ok(()),
-            Ok(_) => Err("the store does not accept signals".to_owned()),
+            Ok(_) => Err(match FreeSpace::of(&self.config.data_dir) {
+                Ok(free) if free.is_below(self.config.min_free) => format!(
+                    "little room is left on the disk of {} ({} MiB): free some, deliveries go on",
+                    self.config.data_dir.display(),
+                    free.bytes / (1024 * 1024)
+                ),
+                _ => "the store does not accept signals".to_owned(),
+            }),
             Err(error) => Err(error.to_string()),
         }
     }

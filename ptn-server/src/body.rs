@@ -9,19 +9,16 @@ use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 
 use crate::answer::ApiError;
+use crate::app::App;
 
 /// How much of a body that is too large is still read and thrown away, so that the client reads the
 /// answer instead of a reset connection.
 const DRAIN: usize = 4 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
-/// Reads a body of at most `most` bytes within `time`.
-pub(crate) async fn read(
-    headers: &HeaderMap,
-    body: Body,
-    most: usize,
-    time: Duration,
-) -> Result<Bytes, ApiError> {
+/// Reads a body within the size and the time that are set, and within what all bodies may take.
+pub(crate) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    let (most, time) = (app.config.max_body, app.config.body_timeout);
     let announced = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok())
@@ -31,9 +28,10 @@ pub(crate) async fn read(
         return Err(too_large(most));
     }
     let mut body = body;
-    match tokio::time::timeout(time, collect(&mut body, most)).await {
-        Ok(Ok(Some(bytes))) => Ok(bytes),
-        Ok(Ok(None)) => {
+    match tokio::time::timeout(time, collect(app, &mut body, most)).await {
+        Ok(Ok(Collected::All(bytes))) => Ok(bytes),
+        Ok(Ok(Collected::NoRoom(error))) => Err(error),
+        Ok(Ok(Collected::TooLarge)) => {
             drain(body).await;
             Err(too_large(most))
         }
@@ -49,15 +47,26 @@ pub(crate) async fn read(
     }
 }
 
-/// The whole body, `None` when it is larger than allowed. Nearly every body is one piece, which is
-/// handed on without copying it.
-async fn collect(body: &mut Body, most: usize) -> Result<Option<Bytes>, axum::Error> {
+enum Collected {
+    All(Bytes),
+    TooLarge,
+    NoRoom(ApiError),
+}
+
+/// The whole body, if it may be that large. Nearly every body is one piece, which is handed on
+/// without copying it.
+async fn collect(app: &App, body: &mut Body, most: usize) -> Result<Collected, axum::Error> {
+    let mut held = None;
     let mut first = Bytes::new();
     let mut rest: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        if first.len() + rest.len() + data.len() > most {
-            return Ok(None);
+        let length = first.len() + rest.len() + data.len();
+        if length > most {
+            return Ok(Collected::TooLarge);
+        }
+        if let Err(error) = app.overload.grow(&mut held, length) {
+            return Ok(Collected::NoRoom(error));
         }
         if first.is_empty() && rest.is_empty() {
             first = data;
@@ -68,7 +77,7 @@ async fn collect(body: &mut Body, most: usize) -> Result<Option<Bytes>, axum::Er
             rest.extend_from_slice(&data);
         }
     }
-    Ok(Some(if rest.is_empty() { first } else { rest.into() }))
+    Ok(Collected::All(if rest.is_empty() { first } else { rest.into() }))
 }
 
 async fn drain(mut body: Body) {

@@ -51,6 +51,16 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Connections at once from one address; trusted proxies are exempt.
     pub max_connections_per_address: usize,
+    /// Signals that are handed to the store at once.
+    pub max_in_flight: usize,
+    /// Requests that may wait for their turn beyond these.
+    pub max_queued: usize,
+    /// When the store has not answered for this long, nothing more is queued.
+    pub store_patience: Duration,
+    /// Unfinished signals in the store; beyond it new ones are refused.
+    pub max_pending: u64,
+    /// Callers that wait for the validators' answers at once.
+    pub max_waiting: usize,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
     /// The only addresses that may call; empty means all.
@@ -59,6 +69,8 @@ pub struct ServerConfig {
     pub tradingview: TradingView,
     /// How long an API key stays valid after it was replaced in its file.
     pub key_overlap: Duration,
+    /// Below this many free bytes the store accepts nothing; only shown here.
+    pub min_free: u64,
     /// How long running requests may take after the shutdown began.
     pub grace: Duration,
 }
@@ -78,10 +90,16 @@ impl Default for ServerConfig {
             write_timeout: Duration::from_secs(30),
             max_connections: 1000,
             max_connections_per_address: 256,
+            max_in_flight: 256,
+            max_queued: 512,
+            store_patience: Duration::from_secs(2),
+            max_pending: 100_000,
+            max_waiting: 500,
             trusted_proxies: Vec::new(),
             allow_from: Vec::new(),
             tradingview: TradingView::default(),
             key_overlap: Duration::ZERO,
+            min_free: 0,
             grace: Duration::from_secs(10),
         }
     }
@@ -96,7 +114,8 @@ impl ServerConfig {
     /// # Errors
     /// The first one that is wrong.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        let mut config = Self { data_dir: settings.data_dir(), ..Self::default() };
+        let min_free = settings.bytes("spool.min_free")?.unwrap_or(0);
+        let mut config = Self { data_dir: settings.data_dir(), min_free, ..Self::default() };
         for setting in SERVER {
             if let Some(value) = settings.get(setting.key) {
                 config.set(setting.key, value).map_err(|why| settings.bad(setting.key, why))?;
@@ -143,6 +162,14 @@ impl ServerConfig {
             "server.max_connections_per_address" => {
                 self.max_connections_per_address = count(1)?;
             }
+            "server.max_in_flight" => {
+                // More permits than this a semaphore cannot have.
+                self.max_in_flight = count(1)?.min(tokio::sync::Semaphore::MAX_PERMITS);
+            }
+            "server.max_queued" => self.max_queued = count(0)?,
+            "server.store_patience" => self.store_patience = some_time()?,
+            "server.max_pending" => self.max_pending = count(1)? as u64,
+            "server.max_waiting" => self.max_waiting = count(0)?,
             "server.trusted_proxies" => self.trusted_proxies = networks()?,
             "server.allow_from" => self.allow_from = networks()?,
             "server.key_overlap" => self.key_overlap = duration()?,
@@ -212,6 +239,8 @@ mod tests {
             ("server.allow_from", "tradingview,here", "\"here\""),
             ("server.max_body", "0", "from 1024"),
             ("server.max_connections", "0", "from 1"),
+            ("server.max_in_flight", "0", "from 1"),
+            ("server.max_pending", "many", "from 1"),
             ("server.header_timeout", "0s", "at least 1ms"),
             ("server.color", "red", "not a setting"),
         ] {

@@ -36,7 +36,9 @@ pub(crate) async fn around(
     let peer = Peer::of(&request);
     let client = client_address(peer, request.headers(), &app.config.trusted_proxies);
     request.extensions_mut().insert(Client(client));
-    let response = match admit(&app, client, path) {
+    let admitted = admit(&app, client, path)
+        .and_then(|()| if stores(path) { app.overload.admits() } else { Ok(()) });
+    let response = match admitted {
         Ok(()) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
             Ok(response) => response,
             Err(_) => {
@@ -56,6 +58,11 @@ pub(crate) async fn around(
         tracing::debug!(%client, path, status = status.as_u16(), code, "request refused");
     }
     response
+}
+
+/// Whether a request to this path hands a signal to the store.
+fn stores(path: &str) -> bool {
+    matches!(path, "/api/receive-signal" | "/api/submit-order" | "/api/bracket-orders/batch")
 }
 
 fn admit(app: &App, client: IpAddr, path: &'static str) -> Result<(), ApiError> {

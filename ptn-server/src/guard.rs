@@ -2,6 +2,8 @@
 //!
 //! Judging is done by `ptn_core::guard`; the words of a refusal are those of the endpoint.
 
+use std::sync::Arc;
+
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -12,6 +14,7 @@ use ptn_core::signal::Signal;
 use ptn_core::store::Accepted;
 use serde_json::Value;
 
+use crate::answer::ApiError;
 use crate::app::{App, AppGuard, now};
 
 /// A signal that is safe.
@@ -24,8 +27,35 @@ pub(crate) struct Safe {
     pub(crate) speaks: bool,
 }
 
-/// Makes a signal durable, unless the guard refuses it.
-pub(crate) async fn accept(app: &App, signal: &Signal) -> Result<Safe, SubmitError> {
+/// Makes a signal durable, unless the guard or an overload refuses it.
+///
+/// In a task of its own: a caller who goes away does not end it halfway, and keeps its place until
+/// the store has answered.
+pub(crate) async fn accept(
+    app: &Arc<App>,
+    signal: &Arc<Signal>,
+) -> Result<Result<Safe, SubmitError>, ApiError> {
+    let place = app.overload.place(app.store.as_ref()).await?;
+    let (app, signal) = (Arc::clone(app), Arc::clone(signal));
+    let work = tokio::spawn(async move {
+        let _place = place;
+        let accepted = accept_now(&app, &signal).await;
+        if accepted.is_ok() {
+            app.overload.stored();
+        }
+        accepted
+    });
+    match work.await {
+        Ok(accepted) => Ok(accepted),
+        Err(error) => match error.try_into_panic() {
+            // As if it had happened here: the edge says so.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(ApiError::internal()),
+        },
+    }
+}
+
+async fn accept_now(app: &App, signal: &Signal) -> Result<Safe, SubmitError> {
     let Some(AppGuard { guard, .. }) = &app.guard else {
         let accepted = app.store.accept(signal).await?;
         return Ok(Safe { accepted, verdict: None, speaks: false });

@@ -6,7 +6,7 @@
 //! inside the miner. Sending to validators is left to `ptn_core::deliver`.
 //!
 //! A request goes through `listen` (connections and their deadlines), `edge` (who is calling, how
-//! often), one handler in [`routes`], and out as JSON, whatever happens.
+//! often, and whether `overload` lets more in), one handler in [`routes`], and out as JSON, whatever happens.
 //!
 //! What must stay true: a 200 is written only after the store said that the signal is durable; keys
 //! never reach a log, an answer or the store; every answer but `/docs`, `/metrics` and the event
@@ -26,6 +26,7 @@ pub mod metrics;
 mod net;
 mod openapi;
 mod outcome;
+mod overload;
 pub mod routes;
 mod tradingview;
 mod wait;
@@ -85,5 +86,6 @@ pub async fn run_app(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServerError> {
-    listen::serve(app, listener, shutdown).await
+    listen::serve(app, listener, shutdown).await;
+    Ok(())
 }

@@ -3,13 +3,15 @@
 //! hyper's timers are installed by hand, because a server without them waits for ever for a client
 //! that sends nothing. Every wait on a client has a deadline: the head (also the first byte and the
 //! idle time between requests), the body (in `body`), the reading of an answer. A handler whose
-//! client half-closes is still run to its end. What a request means is left to `routes`; TLS would
+//! client half-closes is still run to its end. At the end every answer says that its connection
+//! closes, and only connections that stay idle are closed without one. What a request means is left to `routes`; TLS would
 //! go between `serve`'s socket and `connection`, which takes any byte stream.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -17,13 +19,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ptn_core::ops::process::open_files;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,7 +34,7 @@ use tower::Service;
 
 use crate::app::{App, Peer};
 use crate::limits::subnet;
-use crate::{ServerError, routes};
+use crate::routes;
 
 /// Stands for a client whose address is not known.
 pub(crate) const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -43,6 +46,16 @@ const HURRY: Duration = Duration::from_secs(1);
 
 /// Descriptors that callers never get: for the store, the validators and the chain.
 const KEPT_FREE: usize = 256;
+/// The most connections that are taken from the kernel's queue at the end.
+const BACKLOG: usize = 4096;
+/// How long an idle connection stays open once the server leaves: a request that is on its way is
+/// answered, with the word that the connection closes after it.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long, how much and for how many at once is still read from clients that were turned away:
+/// closing on unread bytes would reset the connection, and the answer with it.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_BYTES: usize = 64 * 1024;
+const TURNED_AWAY: usize = 64;
 
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 86\r\n\r\n{\"error\":\"Too many connections. Please try again soon.\",\"code\":\"too_many_connections\"}";
 
@@ -51,7 +64,7 @@ pub(crate) async fn serve(
     app: Arc<App>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), ServerError> {
+) {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, rules = %app.rules.era, "listening for signals");
     }
@@ -64,9 +77,9 @@ pub(crate) async fn serve(
         });
     }
     let connections = TaskTracker::new();
-    let result = accept(&app, &listener, &connections, shutdown).await;
-    // Closed before waiting: new callers are told at once instead of hanging in the backlog.
-    drop(listener);
+    let door = Door::new(&app, &connections);
+    accept(&door, &listener, shutdown).await;
+    door.empty(listener);
     app.draining.cancel();
     connections.close();
     let grace = app.config.grace;
@@ -83,57 +96,92 @@ pub(crate) async fn serve(
     stop.cancel();
     behind.close();
     behind.wait().await;
-    result
 }
 
-async fn accept(
-    app: &Arc<App>,
-    listener: &TcpListener,
-    connections: &TaskTracker,
-    shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), ServerError> {
-    let router = routes::router(app.clone());
-    let seats = Arc::new(Semaphore::new(seats(app.config.max_connections, open_files())));
-    let per_address = Arc::new(PerAddress::default());
-    let mut shutdown = pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) if is_of_one_connection(&error) => continue,
-            Err(error) => {
-                tracing::error!(%error, "accepting a connection failed; pausing");
-                tokio::select! {
-                    () = &mut shutdown => return Ok(()),
-                    () = tokio::time::sleep(ACCEPT_PAUSE) => continue,
-                }
-            }
-        };
+/// Who is let in, and where they are served.
+struct Door {
+    app: Arc<App>,
+    router: axum::Router,
+    connections: TaskTracker,
+    seats: Arc<Semaphore>,
+    per_address: Arc<PerAddress>,
+    last_words: Arc<Semaphore>,
+}
+
+impl Door {
+    fn new(app: &Arc<App>, connections: &TaskTracker) -> Self {
+        Self {
+            router: routes::router(app.clone()),
+            connections: connections.clone(),
+            seats: Arc::new(Semaphore::new(seats(app.config.max_connections, open_files()))),
+            per_address: Arc::default(),
+            last_words: Arc::new(Semaphore::new(TURNED_AWAY)),
+            app: app.clone(),
+        }
+    }
+
+    fn enter(&self, stream: TcpStream, peer: SocketAddr) {
+        let config = &self.app.config;
         let ip = peer.ip().to_canonical();
-        let most = app.config.max_connections_per_address;
-        let is_proxy = app.config.trusted_proxies.iter().any(|n| n.contains(ip));
-        let place = match per_address.take(ip, if is_proxy { usize::MAX } else { most }) {
-            Some(place) => seats.clone().try_acquire_owned().ok().map(|seat| (place, seat)),
+        let most = config.max_connections_per_address;
+        let is_proxy = config.trusted_proxies.iter().any(|n| n.contains(ip));
+        let place = match self.per_address.take(ip, if is_proxy { usize::MAX } else { most }) {
+            Some(place) => self.seats.clone().try_acquire_owned().ok().map(|seat| (place, seat)),
             None => None,
         };
         let Some(place) = place else {
-            turn_away(stream);
-            continue;
+            self.app.metrics().turned_away();
+            let last = self.last_words.clone().try_acquire_owned().ok();
+            turn_away(stream, last);
+            return;
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
-        let stream = Timed::new(stream, app.config.write_timeout);
-        let (app, router) = (app.clone(), router.clone());
-        connections.spawn(async move {
+        let stream = Timed::new(stream, config.write_timeout);
+        let (app, router) = (self.app.clone(), self.router.clone());
+        self.connections.spawn(async move {
             app.metrics().connection(1);
             connection(&app, router, stream, ip).await;
             app.metrics().connection(-1);
             drop(place);
         });
+    }
+
+    /// Closes the socket. Connections that the kernel has taken already would be reset by that, so
+    /// they are let in before.
+    fn empty(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else { return };
+        for _ in 0..BACKLOG {
+            // It does not block: it was tokio's.
+            let Ok((stream, peer)) = listener.accept() else { return };
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                self.enter(stream, peer);
+            }
+        }
+    }
+}
+
+async fn accept(door: &Door, listener: &TcpListener, shutdown: impl Future<Output = ()> + Send) {
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => door.enter(stream, peer),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "accepting a connection failed; pausing");
+                tokio::select! {
+                    () = &mut shutdown => return,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
     }
 }
 
@@ -158,10 +206,19 @@ async fn connection<S>(app: &App, router: axum::Router, stream: S, peer: IpAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let draining = &app.draining;
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
-        router.clone().call(request)
+        let answer = router.clone().call(request);
+        async move {
+            let mut answer = answer.await?;
+            if draining.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -173,7 +230,7 @@ where
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = app.draining.cancelled() => {
+        () = leaves(app) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -183,17 +240,42 @@ where
     }
 }
 
+/// Ready when connections that still wait for a request are to be closed.
+async fn leaves(app: &App) {
+    app.draining.cancelled().await;
+    tokio::time::sleep(LINGER.min(app.config.grace / 2)).await;
+}
+
 /// Errors of `accept` that concern only the connection that was about to be accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Says why and closes, without ever waiting for the client.
-fn turn_away(stream: TcpStream) {
+/// Says why and closes. Only with a permit, and not for long, it waits for the client.
+fn turn_away(mut stream: TcpStream, last_words: Option<OwnedSemaphorePermit>) {
     if let Err(error) = stream.try_write(BUSY) {
         tracing::debug!(%error, "a connection too many was closed without a word");
+        return;
     }
+    let Some(permit) = last_words else { return };
+    tokio::spawn(async move {
+        let read = async {
+            stream.shutdown().await?;
+            let mut piece = [0; 4096];
+            let mut left = LAST_BYTES;
+            while left > 0 {
+                match stream.read(&mut piece).await? {
+                    0 => break,
+                    n => left = left.saturating_sub(n),
+                }
+            }
+            io::Result::Ok(())
+        };
+        // However it ends, it is over.
+        drop(tokio::time::timeout(LAST_WORDS, read).await);
+        drop(permit);
+    });
 }
 
 /// How many connections each address has.

@@ -18,7 +18,10 @@ use prometheus_client::registry::Registry;
 use ptn_core::guard::Guard;
 use ptn_core::record::{DeliveryState, Progress};
 use ptn_core::signal::OrderUuid;
+use ptn_core::store::fs::FreeSpace;
 use ptn_core::store::{Pending, StoreChange, StoreEvent, UnixMs};
+
+use crate::overload::Load;
 
 /// `Content-Type` of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -62,6 +65,13 @@ pub struct Metrics {
     rejected: Family<CodeLabel, Counter>,
     http: Family<HttpLabel, Counter>,
     connections: Gauge,
+    turned_away: Counter,
+    in_flight: Gauge,
+    queued: Gauge,
+    waiting: Gauge,
+    free_bytes: Gauge,
+    free_inodes: Gauge,
+    min_free: Gauge,
     finished: Family<StateLabel, Counter>,
     attempts: Family<ValidatorLabel, Counter>,
     outcomes: Family<OutcomeLabel, Counter>,
@@ -101,6 +111,13 @@ impl Metrics {
             rejected: Family::default(),
             http: Family::default(),
             connections: Gauge::default(),
+            turned_away: Counter::default(),
+            in_flight: Gauge::default(),
+            queued: Gauge::default(),
+            waiting: Gauge::default(),
+            free_bytes: Gauge::default(),
+            free_inodes: Gauge::default(),
+            min_free: Gauge::default(),
             finished: Family::default(),
             attempts: Family::default(),
             outcomes: Family::default(),
@@ -117,6 +134,41 @@ impl Metrics {
         r.register("ptn_signals_rejected", "Requests refused, by code", metrics.rejected.clone());
         r.register("ptn_http_requests", "HTTP requests answered", metrics.http.clone());
         r.register("ptn_http_connections", "Open HTTP connections", metrics.connections.clone());
+        r.register(
+            "ptn_http_connections_refused",
+            "Connections closed because there were too many",
+            metrics.turned_away.clone(),
+        );
+        r.register(
+            "ptn_http_in_flight",
+            "Signals being handed to the store",
+            metrics.in_flight.clone(),
+        );
+        r.register(
+            "ptn_http_queued",
+            "Requests that wait for their turn at it",
+            metrics.queued.clone(),
+        );
+        r.register(
+            "ptn_http_waiting",
+            "Callers that wait for the network's answer",
+            metrics.waiting.clone(),
+        );
+        r.register(
+            "ptn_spool_free_bytes",
+            "Free space on the disk of the data directory",
+            metrics.free_bytes.clone(),
+        );
+        r.register(
+            "ptn_spool_free_inodes",
+            "Files that can still be made there; -1 where they are not counted",
+            metrics.free_inodes.clone(),
+        );
+        r.register(
+            "ptn_spool_min_free_bytes",
+            "Below this no signal is accepted (--spool.min-free)",
+            metrics.min_free.clone(),
+        );
         r.register("ptn_signals_finished", "Signals that ended", metrics.finished.clone());
         r.register("ptn_delivery_attempts", "Attempts begun", metrics.attempts.clone());
         r.register(
@@ -223,6 +275,27 @@ impl Metrics {
     /// Counts an opened (1) or closed (-1) connection.
     pub fn connection(&self, change: i64) {
         self.connections.inc_by(change);
+    }
+
+    /// Counts a connection that was refused.
+    pub(crate) fn turned_away(&self) {
+        self.turned_away.inc();
+    }
+
+    /// Sets the gauges of what is under way.
+    pub(crate) fn set_load(&self, load: Load) {
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.in_flight.set(number(load.in_flight));
+        self.queued.set(number(load.queued));
+        self.waiting.set(number(load.waiting));
+    }
+
+    /// Sets the gauges of the disk's room.
+    pub fn set_space(&self, free: FreeSpace, least: u64) {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.free_bytes.set(number(free.bytes));
+        self.free_inodes.set(free.inodes.map_or(-1, number));
+        self.min_free.set(number(least));
     }
 
     /// Sets the gauges of what waits.

@@ -23,6 +23,8 @@ mod harness;
 mod hostile;
 #[path = "http/keys.rs"]
 mod keys;
+#[path = "http/overload.rs"]
+mod overload;
 #[path = "http/receive_signal.rs"]
 mod receive_signal;
 #[path = "http/submit_order.rs"]

@@ -1,7 +1,9 @@
-//! A small HTTP client for tests: one request on a connection of its own.
+//! A small HTTP client for tests: one request on a connection of its own, or many on one.
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::CONNECTION;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -67,4 +69,64 @@ pub async fn try_receive_signal(
 pub async fn submit_order(address: &str, signal: &str) -> (u16, Value) {
     let headers = [("content-type", "application/json"), ("authorization", "Bearer test-key")];
     request(address, Method::POST, "/api/submit-order", &headers, signal).await
+}
+
+/// An answer on a connection that is kept.
+#[derive(Debug)]
+pub struct Kept {
+    /// HTTP status.
+    pub status: u16,
+    /// Its body.
+    pub body: String,
+    /// Whether the server said that it closes the connection now.
+    pub closes: bool,
+}
+
+/// A client that keeps its connection, and opens another one when the server says so.
+#[derive(Debug)]
+pub struct KeepAlive {
+    address: String,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl KeepAlive {
+    /// Not connected yet.
+    pub fn new(address: &str) -> Self {
+        Self { address: address.to_owned(), sender: None }
+    }
+
+    /// Posts a signal, once.
+    ///
+    /// # Errors
+    /// When the connection is refused, or ends before the answer.
+    pub async fn receive_signal(&mut self, signal: &str) -> Result<Kept, String> {
+        let mut sender = match self.sender.take() {
+            Some(sender) => sender,
+            None => {
+                let stream = TcpStream::connect(&self.address);
+                let stream = stream.await.map_err(|e| format!("connect: {e}"))?;
+                let opened = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+                let (sender, connection) = opened.map_err(|e| format!("handshake: {e}"))?;
+                tokio::spawn(connection);
+                sender
+            }
+        };
+        let body = format!(r#"{{"api_key":"test-key",{}"#, signal.trim_start_matches('{'));
+        let request = Request::post("/api/receive-signal")
+            .header("host", &self.address)
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let response = sender.send_request(request).await.map_err(|e| format!("send: {e:?}"))?;
+        let status = response.status().as_u16();
+        let closes = response.headers().get(CONNECTION).is_some_and(|value| value == "close");
+        let body = response.into_body().collect().await.map_err(|e| format!("body: {e:?}"))?;
+        if !closes {
+            // Ready at once after a whole answer.
+            sender.ready().await.map_err(|e| format!("kept: {e:?}"))?;
+            self.sender = Some(sender);
+        }
+        let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+        Ok(Kept { status, body, closes })
+    }
 }

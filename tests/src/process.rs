@@ -130,9 +130,16 @@ impl Home {
 
     /// Starts a server on any port.
     pub fn server(&self, program: &str, extra: &[&str]) -> Daemon {
-        let data = self.data().to_str().unwrap().to_owned();
-        let mut args = vec!["--data-dir", &data, "--listen", "127.0.0.1:0"];
+        let mut args = vec!["--listen", "127.0.0.1:0"];
         args.extend(extra);
+        self.server_as(program, &args)
+    }
+
+    /// Starts a server with these flags.
+    pub fn server_as(&self, program: &str, flags: &[&str]) -> Daemon {
+        let data = self.data().to_str().unwrap().to_owned();
+        let mut args = vec!["--data-dir", &data];
+        args.extend(flags);
         Daemon::start(program, &args)
     }
 
@@ -183,8 +190,42 @@ impl Daemon {
     /// Starts a program with JSON logs.
     pub fn start(program: &str, args: &[&str]) -> Self {
         let mut command = Command::new(program);
-        command.args(args).args(["--logging.format", "json"]);
-        command.env_remove("PTN_DATA_DIR").stderr(Stdio::piped()).stdin(Stdio::null());
+        command.args(args).stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
+    /// Starts a program as a service manager does that holds its listening sockets: they are its
+    /// descriptors from 3 on, at most two, under these names.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn activated(
+        program: &str,
+        args: &[&str],
+        sockets: &[(&str, &std::net::TcpListener)],
+    ) -> Self {
+        let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
+        let mut command = Command::new("sh");
+        // A shell can number descriptors and knows its own process id, which exec keeps.
+        let script = format!(
+            "exec {} </dev/null >/dev/null; export LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={}; exec \"$@\"",
+            ["3<&0", "3<&0 4<&1"][sockets.len() - 1],
+            sockets.len(),
+            names.join(":")
+        );
+        command.args(["-c", &script, "sh", program]).args(args);
+        let handle = |n: usize| {
+            sockets.get(n).map_or_else(Stdio::null, |(_, socket)| {
+                std::os::fd::OwnedFd::from(socket.try_clone().unwrap()).into()
+            })
+        };
+        command.stdin(handle(0)).stdout(handle(1));
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        command.args(["--logging.format", "json"]);
+        command.env_remove("PTN_DATA_DIR").stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
         let log = Some(BufReader::new(child.stderr.take().unwrap()).lines());
         Self { child, log, seen: Vec::new() }
@@ -240,6 +281,15 @@ impl Daemon {
                 }
             }
         });
+    }
+
+    /// Waits for its end, whatever it says.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        ended.expect("the program does not end").unwrap()
     }
 
     /// Kills it as a power cut would: it gets no chance to clean up.

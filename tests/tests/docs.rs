@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ptn_core::chain::ChainError;
 use ptn_core::deliver::verdict;
-use ptn_core::ops::settings::{COMMON, GUARD, MINER, SERVER, SERVER_LISTEN, Setting};
+use ptn_core::ops::settings::{COMMON, GUARD, MINER, SERVER, SERVER_LISTEN, Setting, TAKEOVER};
 use ptn_core::signal::SignalErrorCode;
 
 fn root() -> PathBuf {
@@ -25,7 +25,7 @@ fn the_settings_page_is_current() {
     );
     for (title, list) in [
         ("Every program", COMMON),
-        ("ptn-server", &[SERVER_LISTEN][..]),
+        ("ptn-server", &[SERVER_LISTEN, TAKEOVER][..]),
         ("The HTTP server, in ptn-server and ptn-miner", SERVER),
         ("ptn-miner", MINER),
         ("The risk guard, in ptn-miner, ptn-server and ptn-cli send", GUARD),
@@ -68,6 +68,7 @@ fn every_code_has_its_cause_and_fix() {
         "not_found",
         "wrong_state",
         "disk_full",
+        "disk_low",
         "store_io",
         "store_poisoned",
         "store_corrupt",
@@ -79,6 +80,7 @@ fn every_code_has_its_cause_and_fix() {
         "store_in_use",
         "store_moved",
     ];
+    let server = ["overloaded", "store_slow", "too_many_pending", "too_many_connections"];
     let wallet = [
         "wallet_password_needed",
         "wallet_wrong_password",
@@ -104,11 +106,35 @@ fn every_code_has_its_cause_and_fix() {
     let missing: Vec<&str> = signal
         .chain(verdict::codes())
         .chain(store)
+        .chain(server)
         .chain(wallet)
         .chain(ChainError::CODES)
         .filter(|code| !page.contains(&format!("`{code}`")))
         .collect();
     assert!(missing.is_empty(), "docs/reference/errors.md lacks {missing:?}");
+}
+
+/// A claim of the threat model stands as long as its test does.
+#[test]
+fn the_threat_model_names_tests_that_there_are() {
+    let page = read("SECURITY.md");
+    let text = page.split("```").step_by(2).collect::<String>();
+    let sources: String = files(&root(), "rs")
+        .into_iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    // A test's name is a sentence; everything else in backticks is shorter or has other characters.
+    let is_test = |name: &&str| {
+        name.matches('_').count() >= 3
+            && name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+    };
+    let cells = text.split('`').skip(1).step_by(2);
+    let names: Vec<&str> =
+        cells.filter_map(|cell| cell.rsplit(": ").next()).filter(is_test).collect();
+    assert!(names.len() > 30, "{names:?}");
+    let gone: Vec<&&str> =
+        names.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(gone.is_empty(), "SECURITY.md names tests that are gone: {gone:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod chain;
 mod checks;
+mod running;
 
 use clap::{ArgMatches, Args};
 use ptn_core::ops::config::Settings;

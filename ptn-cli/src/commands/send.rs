@@ -315,7 +315,7 @@ async fn guard_verdict(
         return super::target::check_at(&server, ready, &args.target).await;
     }
     let there = match Place::from_settings(settings)? {
-        Place::Dir(dir) => dir.join("received_signals").is_dir(),
+        Place::Dir(dir, _) => dir.join("received_signals").is_dir(),
         Place::Postgres(_) => true,
     };
     let store = match there {

@@ -68,7 +68,8 @@ impl Attempt {
         // By the clock that cannot be set; the record tells the next run by the wall clock.
         let again_at = wait.map(|wait| Instant::now() + wait);
         self.log(&record, &judged);
-        self.note_health(&record, &judged, result.is_ok() && !unproven);
+        let clock = result.as_ref().ok().and_then(|reply| reply.clock_ahead_ms);
+        self.note_health(&record, &judged, result.is_ok() && !unproven, clock);
         if let Some(guard) = &shared.guard {
             // Before anybody can learn of it and send the next order.
             tell_outcome(guard, &self.active.lease.stored.signal, &record);
@@ -262,7 +263,13 @@ impl Attempt {
         }
     }
 
-    fn note_health(&self, r: &ValidatorRecord, judged: &Judged, answered: bool) {
+    fn note_health(
+        &self,
+        r: &ValidatorRecord,
+        judged: &Judged,
+        answered: bool,
+        clock: Option<i64>,
+    ) {
         let now = self.shared.now();
         if judged.verdict == Verdict::Accepted {
             self.shared.note_ack(&r.hotkey);
@@ -270,6 +277,9 @@ impl Attempt {
         self.shared.health(&r.hotkey, |h| {
             h.address.clone_from(&r.address);
             h.attempts += 1;
+            if clock.is_some() {
+                (h.clock_ahead_ms, h.clock_at) = (clock, Some(now));
+            }
             if !answered || matches!(judged.verdict, Verdict::NotSent | Verdict::MaybeSent) {
                 h.failures_in_row += 1;
                 h.last_error.clone_from(&judged.message);

@@ -68,6 +68,10 @@ pub struct ValidatorHealth {
     pub last_answer_at: Option<UnixMs>,
     /// Round trip of its last answer, in microseconds.
     pub round_trip_us: Option<u64>,
+    /// Its clock minus ours in milliseconds, by its last answer that told the time.
+    pub clock_ahead_ms: Option<i64>,
+    /// When that was.
+    pub clock_at: Option<UnixMs>,
     /// What went wrong last.
     pub last_error: String,
 }

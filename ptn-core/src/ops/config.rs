@@ -241,6 +241,19 @@ impl Settings {
             .transpose()
     }
 
+    /// A number of bytes such as `256MiB`, `1GiB` or `4096`.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn bytes(&self, key: &'static str) -> Result<Option<u64>, ConfigError> {
+        self.get(key)
+            .map(|text| {
+                parse_bytes(text)
+                    .ok_or_else(|| self.bad(key, "expected a size such as 256MiB, 1GiB or 4096"))
+            })
+            .transpose()
+    }
+
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
         expand_home(self.get("data_dir").unwrap_or("./mining"))
@@ -299,6 +312,26 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= LONGEST)
+}
+
+/// Reads a size such as `256MiB`, `1GB` or `4096`; a bare number is bytes.
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// `~/` at the start becomes the home directory.
@@ -409,6 +442,17 @@ mod tests {
         assert_eq!(parse_duration("5m"), Some(Duration::from_secs(300)));
         assert_eq!(parse_duration("7"), Some(Duration::from_secs(7)));
         assert_eq!(parse_duration("soon"), None);
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_bytes("4096"), Some(4096));
+        assert_eq!(parse_bytes(" 256MiB "), Some(256 << 20));
+        assert_eq!(parse_bytes("2 gb"), Some(2_000_000_000));
+        assert_eq!(parse_bytes("1TiB"), Some(1 << 40));
+        for wrong in ["", "MiB", "-1", "1.5GiB", "99999999999TiB", "lots"] {
+            assert_eq!(parse_bytes(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

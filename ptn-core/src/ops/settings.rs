@@ -88,6 +88,14 @@ pub const COMMON: &[Setting] = &[
         Some("refuse"),
         "What to do with trade pairs that the catalogue does not have; pass lets the validator judge",
     ),
+    setting(
+        "spool.min_free",
+        "spool.min-free",
+        &[],
+        "BYTES",
+        Some("256MiB"),
+        "Free space that the data directory's disk keeps: below it no signal is accepted (507), and deliveries go on; 0 switches it off",
+    ),
     setting("logging.debug", "logging.debug", &[], "", None, "Log more"),
     setting("logging.trace", "logging.trace", &[], "", None, "Log everything"),
     setting(
@@ -189,6 +197,46 @@ pub const SERVER: &[Setting] = &[
         "N",
         Some("256"),
         "Connections at once from one address",
+    ),
+    setting(
+        "server.max_in_flight",
+        "server.max-in-flight",
+        &[],
+        "N",
+        Some("256"),
+        "Signals that are handed to the store at once",
+    ),
+    setting(
+        "server.max_queued",
+        "server.max-queued",
+        &[],
+        "N",
+        Some("512"),
+        "Requests that wait for their turn beyond these; more are answered 503",
+    ),
+    setting(
+        "server.store_patience",
+        "server.store-patience",
+        &[],
+        "DURATION",
+        Some("2s"),
+        "When the store has not answered for this long, new signals are answered 503 instead of queueing",
+    ),
+    setting(
+        "server.max_pending",
+        "server.max-pending",
+        &[],
+        "N",
+        Some("100000"),
+        "Unfinished signals in the store; beyond it new ones are answered 503. Each takes a few KB of memory",
+    ),
+    setting(
+        "server.max_waiting",
+        "server.max-waiting",
+        &[],
+        "N",
+        Some("500"),
+        "Callers that wait for the network's answer at once; more are answered 202 as soon as their signal is safe",
     ),
     setting(
         "server.trusted_proxies",
@@ -315,6 +363,16 @@ pub const GUARD: &[Setting] = &[
         "Pairs whose prices are read from coinbase (default: a few usual ones)",
     ),
 ];
+
+/// Replacing a running process without refusing a request; for both daemons.
+pub const TAKEOVER: Setting = setting(
+    "takeover",
+    "takeover",
+    &[],
+    "",
+    None,
+    "Takes the listening sockets over from the process that runs on the same data directory (ptn-server: and the same address), which then finishes and ends; nothing special when there is none",
+);
 
 /// Where ptn-server listens.
 pub const SERVER_LISTEN: Setting = setting(
@@ -475,6 +533,7 @@ pub const MINER: &[Setting] = &[
         Some("10s"),
         "How long attempts under way may take after Ctrl-C",
     ),
+    TAKEOVER,
 ];
 
 const NETUID: Setting = setting(

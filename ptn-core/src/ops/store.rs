@@ -13,8 +13,8 @@ use crate::store::{FsStore, PgStore, SignalStore, StoreError};
 /// A store that is not open yet.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// A data directory.
-    Dir(PathBuf),
+    /// A data directory, and the bytes that must stay free on its disk.
+    Dir(PathBuf, u64),
     /// A database.
     Postgres(Box<PgOptions>),
 }
@@ -26,7 +26,8 @@ impl Place {
     /// When the address or the lease cannot be used.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let Some(text) = settings.get("store").filter(|text| *text != "fs") else {
-            return Ok(Self::Dir(settings.data_dir()));
+            let min_free = settings.bytes("spool.min_free")?.unwrap_or(0);
+            return Ok(Self::Dir(settings.data_dir(), min_free));
         };
         let mut place = Self::parse(text).map_err(|why| settings.bad("store", why))?;
         if let Self::Postgres(options) = &mut place {
@@ -53,7 +54,7 @@ impl Place {
     /// What is allowed; never the text itself, which may hold a password.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(dir) = text.strip_prefix("fs:").filter(|dir| !dir.is_empty()) {
-            return Ok(Self::Dir(expand_home(dir)));
+            return Ok(Self::Dir(expand_home(dir), 0));
         }
         let from_env;
         let address = if ["postgres", "postgres:", "postgresql"].contains(&text) {
@@ -76,7 +77,7 @@ impl Place {
     /// Its name, without a password.
     pub fn name(&self) -> String {
         match self {
-            Self::Dir(dir) => dir.display().to_string(),
+            Self::Dir(dir, _) => dir.display().to_string(),
             Self::Postgres(options) => options.name().to_owned(),
         }
     }
@@ -84,7 +85,7 @@ impl Place {
     /// The data directory, if it is one.
     pub fn dir(&self) -> Option<&Path> {
         match self {
-            Self::Dir(dir) => Some(dir),
+            Self::Dir(dir, _) => Some(dir),
             Self::Postgres(_) => None,
         }
     }
@@ -95,8 +96,10 @@ impl Place {
     /// When the store cannot be opened.
     pub async fn open(&self, rules: &Arc<Rules>) -> Result<Opened, StoreError> {
         Ok(match self {
-            Self::Dir(dir) => {
-                Opened::Fs(Arc::new(FsStore::open(dir, FsOptions::new(Arc::clone(rules)))?))
+            Self::Dir(dir, min_free) => {
+                let mut options = FsOptions::new(Arc::clone(rules));
+                options.min_free = *min_free;
+                Opened::Fs(Arc::new(FsStore::open(dir, options)?))
             }
             Self::Postgres(options) => {
                 Opened::Pg(Arc::new(PgStore::open(options.as_ref().clone()).await?))
@@ -134,8 +137,9 @@ impl Place {
 
     async fn own(&self, rules: &Arc<Rules>, even_if_moved: bool) -> Result<Opened, StoreError> {
         Ok(match self {
-            Self::Dir(dir) => {
+            Self::Dir(dir, min_free) => {
                 let mut options = FsOptions::new(Arc::clone(rules));
+                options.min_free = *min_free;
                 options.even_if_moved = even_if_moved;
                 Opened::Fs(Arc::new(FsStore::open_owner(dir, options)?))
             }

@@ -28,6 +28,7 @@ mod lock;
 pub mod probe;
 mod retention;
 mod shared;
+mod space;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -57,6 +58,7 @@ use self::durable::{Spool, io_error};
 use self::folders::{Folders, Job};
 use self::lock::OwnerLock;
 use self::shared::{Queues, Shared, stopped};
+pub use self::space::{FreeSpace, LEAST_INODES};
 use self::watch::{Hint, Watch};
 use self::writer::{Message, Writer};
 use crate::record::{DeliveryReport, Progress, SignalState};
@@ -84,6 +86,10 @@ pub struct FsOptions {
     pub inotify: bool,
     /// Whether to open a directory although its signals were moved away: for moving them back.
     pub even_if_moved: bool,
+    /// Signals are accepted only while the disk has at least so many bytes free (and
+    /// [`LEAST_INODES`]): the rest is for what was accepted before, which needs room to be
+    /// finished. 0, the default, is no limit.
+    pub min_free: u64,
     /// The wall clock.
     pub clock: fn() -> UnixMs,
 }
@@ -97,6 +103,7 @@ impl FsOptions {
             settle: Duration::from_secs(1),
             inotify: true,
             even_if_moved: false,
+            min_free: 0,
             clock: now_ms,
         }
     }

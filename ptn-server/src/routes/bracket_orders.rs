@@ -44,7 +44,7 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
     }
 }
 
-async fn batch(app: &App, request: Request) -> Result<Response, ApiError> {
+async fn batch(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let started = Instant::now();
     let (head, body) = request.into_parts();
     let client = Client::of(&head.extensions);
@@ -62,7 +62,7 @@ async fn batch(app: &App, request: Request) -> Result<Response, ApiError> {
     let key = idempotency_key(&head.headers).map_err(ApiError::order)?;
     let signal = Signal::from_object(object, &app.rules)
         .map_err(|e| ApiError::signal(&e, app.rules.era).order())?;
-    let signal = identified(signal, key).map_err(ApiError::order)?;
+    let signal = Arc::new(identified(signal, key).map_err(ApiError::order)?);
     let safe = accept(app, &signal).await?;
     let (_, outcome) = settle(app, signal.id()).await;
     let mut body = Batch {

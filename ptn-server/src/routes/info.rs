@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ptn_core::store::fs::FreeSpace;
 use serde_json::json;
 
 use crate::answer;
@@ -47,6 +48,10 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
             tracing::warn!(%error, "what waits could not be counted");
             app.metrics().set_pending(ptn_core::store::Pending::default(), now());
         }
+    }
+    app.metrics().set_load(app.overload.load());
+    if let Ok(free) = FreeSpace::of(&app.config.data_dir) {
+        app.metrics().set_space(free, app.config.min_free);
     }
     text(meters::CONTENT_TYPE, app.metrics().encode())
 }

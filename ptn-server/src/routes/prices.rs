@@ -38,8 +38,7 @@ async fn prices(app: &App, request: Request) -> Result<Response, ApiError> {
         let text = "prices are not taken here; start with --guard warn --guard.prices push";
         return Err(ApiError::new(StatusCode::CONFLICT, "prices_not_taken", text));
     };
-    let limits = (app.config.max_body, app.config.body_timeout);
-    let bytes = body::read(&head.headers, body, limits.0, limits.1).await?;
+    let bytes = body::read(app, &head.headers, body).await?;
     let ticks = read(&bytes, now(), &PushLimits::default()).map_err(|e| {
         let status = match e.is_too_large() {
             true => StatusCode::PAYLOAD_TOO_LARGE,

@@ -43,7 +43,7 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
     }
 }
 
-async fn receive(app: &App, request: Request) -> Result<Response, ApiError> {
+async fn receive(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let client = Client::of(&head.extensions);
     if body::content_type(&head.headers) == ContentType::Other {
@@ -55,8 +55,7 @@ async fn receive(app: &App, request: Request) -> Result<Response, ApiError> {
         return Err(ApiError::new(status, "body_wrong_content_type", "Request must be JSON")
             .with("hint", hint));
     }
-    let bytes =
-        body::read(&head.headers, body, app.config.max_body, app.config.body_timeout).await?;
+    let bytes = body::read(app, &head.headers, body).await?;
     let json = parse(&bytes)?;
 
     let header = app.keys.check_header(&head.headers);
@@ -103,8 +102,9 @@ async fn receive(app: &App, request: Request) -> Result<Response, ApiError> {
     };
     let key = idempotency_key(&head.headers)?;
     let signal = read_signal(app, object, &bytes)?;
-    let signal = identified(signal, key)?;
-    match guard::accept(app, &signal).await {
+    let signal = Arc::new(identified(signal, key)?);
+    let id = signal.id().as_str();
+    match guard::accept(app, &signal).await.map_err(|e| e.with("order_uuid", id))? {
         Ok(safe) => Ok(received(&signal, safe)),
         Err(SubmitError::Guard { verdict, .. }) => {
             let text = format!(

@@ -55,7 +55,7 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
     }
 }
 
-async fn submit(app: &App, request: Request) -> Result<Response, ApiError> {
+async fn submit(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let started = Instant::now();
     let (head, body) = request.into_parts();
     let client = Client::of(&head.extensions);
@@ -64,7 +64,7 @@ async fn submit(app: &App, request: Request) -> Result<Response, ApiError> {
     let key = idempotency_key(&head.headers).map_err(ApiError::order)?;
     let signal = Signal::from_object(object, &app.rules)
         .map_err(|e| ApiError::signal(&e, app.rules.era).order())?;
-    let signal = identified(signal, key).map_err(ApiError::order)?;
+    let signal = Arc::new(identified(signal, key).map_err(ApiError::order)?);
     let verdict = accept(app, &signal).await?.verdict;
     let (stored, outcome) = settle(app, signal.id()).await;
     Ok(answer(signal.id(), stored.as_ref(), &outcome, verdict, started))
@@ -82,9 +82,7 @@ pub(super) async fn read_object(
         let text = "415 Unsupported Media Type: send Content-Type: application/json";
         return Err(invalid("body_wrong_content_type", text.to_owned()));
     }
-    let bytes = body::read(headers, body, app.config.max_body, app.config.body_timeout)
-        .await
-        .map_err(ApiError::order)?;
+    let bytes = body::read(app, headers, body).await.map_err(ApiError::order)?;
     let json = Json::parse(&bytes).map_err(|e| {
         invalid("body_not_json", format!("400 Bad Request: missing JSON body or not JSON: {e}"))
     })?;
@@ -111,9 +109,10 @@ pub(super) async fn read_object(
 }
 
 /// Makes a signal durable, or says why not in this endpoint's words.
-pub(super) async fn accept(app: &App, signal: &Signal) -> Result<Safe, ApiError> {
+pub(super) async fn accept(app: &Arc<App>, signal: &Arc<Signal>) -> Result<Safe, ApiError> {
     let order_uuid = signal.id().as_str();
-    let error = match guard::accept(app, signal).await {
+    let busy = |e: ApiError| e.order().with("order_uuid", order_uuid);
+    let error = match guard::accept(app, signal).await.map_err(busy)? {
         Ok(safe) => return Ok(safe),
         Err(SubmitError::Guard { verdict, .. }) => return Err(refused(order_uuid, &verdict)),
         Err(SubmitError::Store(error)) => error,
@@ -153,10 +152,12 @@ fn refused(order_uuid: &str, verdict: &GuardVerdict) -> ApiError {
         .with("guard", guard::shown(verdict, GuardMode::Refuse))
 }
 
-/// Waits until a signal is decided, the deadline passes, or the server has to leave.
+/// Waits until a signal is decided, the deadline passes, or the server has to leave. When too many
+/// wait already, it only looks.
 pub(super) async fn settle(app: &App, id: &OrderUuid) -> (Option<StoredSignal>, Outcome) {
     let deadline = tokio::time::Instant::now() + app.config.submit_deadline;
     let waiting = app.waiters.join(id);
+    let seat = app.overload.seat();
     loop {
         // Made before looking, so that no change falls between looking and waiting.
         let mut changed = std::pin::pin!(waiting.changed());
@@ -173,6 +174,9 @@ pub(super) async fn settle(app: &App, id: &OrderUuid) -> (Option<StoredSignal>, 
             if outcome != Outcome::Pending {
                 return (Some(stored.clone()), outcome);
             }
+        }
+        if seat.is_none() {
+            return (stored, Outcome::Pending);
         }
         tokio::select! {
             () = changed => {}

@@ -50,7 +50,10 @@ pub(crate) fn run(_: &Limits, table: &mut Table) {
 
 async fn server() -> (Load, f64, f64, Home) {
     let home = Home::new(&[]);
-    let mut server = home.server(SERVER, &["--limits", "off", "--rules", "2024"]);
+    let mut server = home.server(
+        SERVER,
+        &["--limits", "off", "--rules", "2024", "--server.max-pending", "100000000"],
+    );
     let address = server.up().await["address"].as_str().unwrap().to_owned();
     server.ignore_log();
     let before = cpu_us(server.pid());

@@ -24,6 +24,7 @@ mod ingest;
 mod limits;
 mod load;
 mod memory;
+mod overload;
 mod paper;
 mod post;
 mod python;
@@ -43,10 +44,11 @@ const SERVER: &str = env!("CARGO_BIN_EXE_ptn-server-under-test");
 
 type Section = (&'static str, fn(&Limits, &mut Table));
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     ("limits", limits::show),
     ("accept", accept::run),
     ("ingest", ingest::run),
+    ("overload", overload::run),
     ("fanout", fanout::run),
     ("post_to_validator", post::run),
     ("startup", startup::run),

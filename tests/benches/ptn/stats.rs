@@ -41,7 +41,16 @@ pub(crate) fn cpu_us(pid: u32) -> f64 {
 
 /// Resident memory of a process in MiB.
 pub(crate) fn rss_mib(pid: u32) -> f64 {
+    memory(pid, "VmRSS:")
+}
+
+/// The most that it was so far.
+pub(crate) fn peak_mib(pid: u32) -> f64 {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, what: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap() / 1024.0
 }

@@ -11,7 +11,7 @@ use ptn_core::json::Json;
 use ptn_core::ops::config::{ConfigError, Settings, expand_home};
 use ptn_core::ops::store::Place;
 use ptn_core::ops::wallet;
-use ptn_core::store::fs::FsOptions;
+use ptn_core::store::fs::{FreeSpace, FsOptions, LEAST_INODES};
 use ptn_core::store::{FsStore, Pending, SignalStore as _};
 use ptn_core::transport::address::AddressPolicy;
 use ptn_miner::config::MinerConfig;
@@ -39,7 +39,7 @@ pub(super) async fn all(settings: &Settings, matches: &ArgMatches, found: &mut F
     clock(settings, found);
     let dir = settings.data_dir();
     match Place::from_settings(settings) {
-        Ok(Place::Dir(dir)) => data_dir(&dir, settings, found).await,
+        Ok(Place::Dir(dir, _)) => data_dir(&dir, settings, found).await,
         Ok(place) => database(&place, settings, found).await,
         Err(e) => found.fail("store", e.to_string(), "correct it; without it, --data-dir is used"),
     }
@@ -47,6 +47,7 @@ pub(super) async fn all(settings: &Settings, matches: &ArgMatches, found: &mut F
     hotkey(settings, found);
     validators(settings, miner.as_ref(), found).await;
     ports(settings, &dir, found).await;
+    super::running::look(settings, &dir, found).await;
 }
 
 fn config(matches: &ArgMatches, found: &mut Findings) {
@@ -213,7 +214,7 @@ async fn data_dir(dir: &Path, settings: &Settings, found: &mut Findings) {
             format!("chmod 700 {shown}"),
         );
     }
-    space(dir, found);
+    space(dir, settings, found);
     match spool::holder(dir) {
         Some(h) => found.ok("miner", format!("pid {} on {} delivers from it", h.pid, h.host)),
         None => found.warn(
@@ -253,16 +254,21 @@ async fn data_dir(dir: &Path, settings: &Settings, found: &mut Findings) {
     }
 }
 
-fn space(dir: &Path, found: &mut Findings) {
-    let Ok(stat) = rustix::fs::statvfs(dir) else { return };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let said = format!("{} free", text::bytes(free));
-    if stat.f_files > 0 && stat.f_favail < 1000 {
-        found.fail("space", "no inodes left", "remove files that are not needed from this disk");
-    } else if free < NO_SPACE {
-        found.fail("space", said, "make room: without it no signal is accepted");
-    } else if free < LOW_SPACE {
-        found.warn("space", said, "make room before it is used up");
+fn space(dir: &Path, settings: &Settings, found: &mut Findings) {
+    let Ok(free) = FreeSpace::of(dir) else { return };
+    let least = settings.bytes("spool.min_free").ok().flatten().unwrap_or(0);
+    let inodes = free.inodes.map(|n| format!(", {n} inodes")).unwrap_or_default();
+    let said = format!("{} free{inodes}", text::bytes(free.bytes));
+    if free.inodes.is_some_and(|left| left < LEAST_INODES) {
+        found.fail("space", said, "remove files that are not needed from this disk");
+    } else if free.is_below(least) || free.bytes < NO_SPACE {
+        found.fail(
+            "space",
+            format!("{said}, and {} are kept for what was accepted", text::bytes(least)),
+            "make room, or lower --spool.min-free: until then no signal is accepted (507)",
+        );
+    } else if free.bytes < LOW_SPACE.max(least.saturating_mul(2)) {
+        found.warn("space", said, "make room before it is used up (--spool.min-free)");
     } else {
         found.ok("space", said);
     }

@@ -27,7 +27,7 @@ Exit codes: 0 everything holds, 1 something is broken, 75 a miner delivers from 
 pub(super) async fn run(settings: &Settings, out: &mut Output) -> Outcome {
     let place = Place::from_settings(settings)?;
     let seen = match &place {
-        Place::Dir(dir) => {
+        Place::Dir(dir, _) => {
             spool::there(dir)?;
             fs::verify(dir)?
         }

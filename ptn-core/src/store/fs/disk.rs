@@ -1,4 +1,5 @@
-//! The calls that change a disk, in one small trait, so that tests can fail each of them.
+//! The calls that change a disk, and how much room it has, in one small trait, so that tests can
+//! fail each of them.
 //!
 //! What is to be called in which order is left to `durable` and `journal`. With the feature
 //! `test-util` the trait is public, so that a simulation can take the place of the machine's disk.
@@ -9,6 +10,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::SystemTime;
+
+use super::space::FreeSpace;
 
 /// Every call that changes something.
 pub trait Disk: std::fmt::Debug + Send + Sync {
@@ -34,6 +37,8 @@ pub trait Disk: std::fmt::Debug + Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// What is free on it.
+    fn free(&self, path: &Path) -> io::Result<FreeSpace>;
 }
 
 /// The disk of this machine.
@@ -92,6 +97,10 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn free(&self, path: &Path) -> io::Result<FreeSpace> {
+        FreeSpace::of(path)
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) struct Shared {
     journal_seen: Mutex<(u64, Identity)>,
     started: Instant,
     last_accept: AtomicU64,
+    /// Whether the disk was too full to accept when it was looked at last.
+    low: AtomicBool,
 }
 
 /// The sending ends of the threads' queues.
@@ -70,6 +72,7 @@ impl Shared {
             journal_seen: Mutex::default(),
             started: Instant::now(),
             last_accept: AtomicU64::new(0),
+            low: AtomicBool::new(false),
         }
     }
 
@@ -170,7 +173,39 @@ impl Shared {
     }
 
     pub(super) fn accepting(&self) -> bool {
-        self.poisoned.get().is_none() && self.check_folders().is_ok() && self.check_moved().is_ok()
+        self.poisoned.get().is_none()
+            && self.check_folders().is_ok()
+            && self.check_moved().is_ok()
+            && self.check_space().is_ok()
+    }
+
+    /// Whether the disk has room for new signals beside what the accepted ones still need.
+    pub(super) fn check_space(&self) -> Result<(), StoreError> {
+        let least = self.options.min_free;
+        if least == 0 {
+            return Ok(());
+        }
+        let path = &self.spool.layout.root;
+        // A system that does not say is no reason to refuse: a full disk refuses by itself.
+        let Ok(free) = self.spool.disk.free(path) else { return Ok(()) };
+        let low = free.is_below(least);
+        if self.low.swap(low, Ordering::Relaxed) != low {
+            if low {
+                tracing::error!(path = %path.display(), free = free.bytes, inodes = free.inodes, least,
+                    "little room is left on the disk: no signal is accepted until there is more; deliveries go on");
+            } else {
+                tracing::info!(path = %path.display(), free = free.bytes, "the disk has room again");
+            }
+        }
+        if low {
+            return Err(StoreError::LowSpace {
+                path: path.clone(),
+                free: free.bytes,
+                inodes: free.inodes,
+                least,
+            });
+        }
+        Ok(())
     }
 
     /// Says which folder is gone, or that all are there again.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use tempfile::TempDir;
@@ -34,11 +34,14 @@ struct FaultyDisk {
     calls: AtomicUsize,
     /// How much of a failing write is written before it fails.
     partly: usize,
+    /// Free bytes.
+    room: AtomicU64,
 }
 
 impl FaultyDisk {
     fn new(kind: Call, nth: usize, for_good: bool, error: io::ErrorKind) -> Arc<Self> {
-        Arc::new(Self { kind, nth, for_good, error, calls: AtomicUsize::new(0), partly: 7 })
+        let (calls, room) = (AtomicUsize::new(0), AtomicU64::new(1 << 40));
+        Arc::new(Self { kind, nth, for_good, error, calls, partly: 7, room })
     }
 
     fn call(&self, kind: Call) -> io::Result<()> {
@@ -104,6 +107,10 @@ impl Disk for FaultyDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.call(Call::Any)?;
         RealDisk.remove(path)
+    }
+    fn free(&self, path: &Path) -> io::Result<super::FreeSpace> {
+        let bytes = self.room.load(Ordering::SeqCst);
+        Ok(super::FreeSpace { bytes, ..RealDisk.free(path)? })
     }
 }
 
@@ -240,6 +247,38 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
         }
     }
     assert!(store.pending().await.unwrap().accepting);
+}
+
+#[tokio::test]
+async fn below_the_limit_nothing_new_is_accepted_and_what_was_is_finished() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultyDisk::new(Call::Any, usize::MAX, false, io::ErrorKind::Other);
+    let mut options = options();
+    options.min_free = 1_000_000;
+    let shared = Arc::clone(&disk) as Arc<dyn Disk>;
+    let store = FsStore::start(dir.path().join("mining"), options, shared, true).unwrap();
+    disk.room.store(1_000_000, Ordering::SeqCst);
+    assert_eq!(store.accept(&signal("a")).await.unwrap(), Accepted::New { seq: 1 });
+    disk.room.store(999_999, Ordering::SeqCst);
+    for _ in 0..2 {
+        let refused = store.accept(&signal("b")).await.unwrap_err();
+        assert_eq!(refused.code(), "disk_low", "{refused}");
+        assert!(refused.to_string().contains("spool.min-free"), "{refused}");
+    }
+    assert!(!store.pending().await.unwrap().accepting);
+    assert!(store.get(signal("b").id()).await.unwrap().is_none());
+    // The same one again is no new one, and everything else about it goes on.
+    let again = store.accept(&signal("a")).await.unwrap();
+    assert_eq!(again, Accepted::Same { state: SignalState::Pending });
+    let lease = store.claim(1).await.unwrap().pop().unwrap();
+    store.record(&lease, Progress::Targets { validators: vec![] }).await.unwrap();
+    let (reason, validators) = (String::new(), Vec::new());
+    let state = SignalState::Processed;
+    let report = DeliveryReport { state, reason, validators, finished_at: 1 };
+    store.finish(&lease, &report).await.unwrap();
+    disk.room.store(2_000_000, Ordering::SeqCst);
+    assert!(store.pending().await.unwrap().accepting);
+    assert_eq!(store.accept(&signal("b")).await.unwrap(), Accepted::New { seq: 2 });
 }
 
 #[tokio::test]

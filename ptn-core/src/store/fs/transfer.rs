@@ -27,7 +27,7 @@ impl Transfer for FsStore {
         let known: BTreeMap<u64, OrderUuid> = index
             .oldest()
             .map(|(id, entry)| (entry.seq, id.clone()))
-            .chain(index.unsettled().map(|(id, entry, _)| (entry.seq, id.clone())))
+            .chain(index.unsettled().into_iter().map(|(id, entry, _)| (entry.seq, id.clone())))
             .collect();
         drop(index);
         all.extend(known);

@@ -38,7 +38,7 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
     for stored in waiting(&index, &mut seen.findings) {
         places.push((stored.seq, Held::Journal(Box::new(stored))));
     }
-    let late: BTreeSet<_> = index.unsettled().map(|(id, ..)| id.clone()).collect();
+    let late: BTreeSet<_> = index.unsettled().into_iter().map(|(id, ..)| id.clone()).collect();
     let mut ended = BTreeSet::new();
     for state in [SignalState::Processed, SignalState::Failed] {
         let files = layout

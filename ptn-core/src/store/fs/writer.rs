@@ -224,8 +224,19 @@ impl Writer {
         let mut records = Vec::new();
         let mut answers = Vec::with_capacity(requests.len());
         {
+            let low = shared.check_space().err();
             let index = shared.index();
             for request in requests {
+                if let (Some(low), Request::Accept { .. }) = (&low, &request) {
+                    // What is known already is answered as ever; a new one leaves no trace.
+                    let mut scratch = Batch::default();
+                    let known = index.decide(&mut scratch, request, now, &shared.spool);
+                    answers.push(match known {
+                        Ok((_, Some(_))) => Err(copy(low)),
+                        other => other.map(|(answer, _)| answer),
+                    });
+                    continue;
+                }
                 answers.push(index.decide(&mut batch, request, now, &shared.spool).and_then(
                     |(answer, record)| {
                         if let Some(record) = record {
@@ -385,6 +396,9 @@ fn sum(index: &Index) -> impl Iterator<Item = Record> {
 fn copy(e: &StoreError) -> StoreError {
     match e {
         StoreError::Full { path } => StoreError::Full { path: path.clone() },
+        StoreError::LowSpace { path, free, inodes, least } => {
+            StoreError::LowSpace { path: path.clone(), free: *free, inodes: *inodes, least: *least }
+        }
         StoreError::Poisoned(why) => StoreError::Poisoned(why.clone()),
         StoreError::Io { what, path, source } => StoreError::Io {
             what,

@@ -1,0 +1,78 @@
+//! A disk that runs low: nothing new is accepted, what was accepted is delivered and finished.
+
+use ptn_core::directory::Wire;
+use ptn_tests::http::receive_signal;
+use ptn_tests::process::Home;
+use serde_json::json;
+
+use super::{CLI, MINER, SERVER, free_port, get, metric, order, validator};
+
+/// More than any disk has.
+const NEVER: [&str; 2] = ["--spool.min-free", "1000000TiB"];
+
+#[tokio::test]
+async fn a_low_disk_takes_no_signal_and_finishes_what_it_has() {
+    let v = validator(0).await;
+    let home = Home::new(&[v.entry(Wire::Btauth)]);
+    let mut server = home.server(SERVER, &[]);
+    let address = server.up().await["address"].as_str().unwrap().to_owned();
+    assert_eq!(receive_signal(&address, &order("before")).await.0, 200);
+    let free = metric(&address, "ptn_spool_free_bytes").await;
+    assert!(free > 0.0 && metric(&address, "ptn_spool_free_inodes").await != 0.0);
+    assert_eq!(metric(&address, "ptn_spool_min_free_bytes").await, 268_435_456.0);
+    server.signal("-TERM");
+    server.ended().await;
+
+    let mut server = home.server(SERVER, &NEVER);
+    let address = server.up().await["address"].as_str().unwrap().to_owned();
+    let (status, answer) = receive_signal(&address, &order("after")).await;
+    assert_eq!((status, &answer["code"]), (507, &json!("disk_low")), "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("free some"), "{answer}");
+    // What is known already is no new signal.
+    let (status, answer) = receive_signal(&address, &order("before")).await;
+    assert_eq!((status, &answer["already_received"]), (200, &json!(true)), "{answer}");
+    for path in ["/readyz", "/api/health"] {
+        let (status, answer) = get(&address, path).await;
+        assert_eq!(status, 503, "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains("little room"), "{answer}");
+    }
+    assert_eq!(metric(&address, "ptn_store_accepting").await, 0.0);
+
+    let port = free_port().to_string();
+    let mut flags = vec!["--axon.port", &port];
+    flags.extend(NEVER);
+    let mut miner = home.miner(MINER, &flags);
+    miner.up().await;
+    assert_eq!(home.wait_for("processed_signals", 1).await, ["before"]);
+    let health = get(&format!("127.0.0.1:{port}"), "/health").await.1;
+    assert_eq!(health["status"], "degraded", "{health:#}");
+    assert_eq!(health["disk"]["low"], true, "{health:#}");
+    assert!(health["disk"]["free_bytes"].as_u64().unwrap() > 0, "{health:#}");
+
+    // The command line does not go around it, and doctor says it.
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(CLI)
+            .args(args)
+            .args(["--data-dir", home.data().to_str().unwrap()])
+            .args(NEVER)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, said) = run(&["send", "BTCUSDC", "LONG", "0.1x"]);
+    assert_eq!(code, Some(75), "{said}");
+    assert!(said.contains("spool.min-free"), "{said}");
+    let list = home.path("validators.toml");
+    let (_, said) = run(&["doctor", "--json", "--validators", list.to_str().unwrap()]);
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let space = report["checks"].as_array().unwrap().iter().find(|c| c["check"] == "space");
+    assert_eq!(space.unwrap()["level"], "fail", "{report:#}");
+
+    // With room again the same signal is taken.
+    server.signal("-TERM");
+    server.ended().await;
+    let mut server = home.server(SERVER, &[]);
+    let address = server.up().await["address"].as_str().unwrap().to_owned();
+    assert_eq!(receive_signal(&address, &order("after")).await.0, 200);
+}
