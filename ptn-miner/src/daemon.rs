@@ -156,7 +156,7 @@ pub async fn run_on(
     let took_over = given.took_over;
     let opened = open_store(&config, hotkey.hotkey(), took_over).await?;
     let lock = || lock_hotkey(&config, hotkey.hotkey());
-    let _in_use = match patiently(took_over, async || lock(), |_| true).await {
+    let _in_use = match patiently(took_over, lock).await {
         // Validators of one's own, listed by hand, have no budget that two miners could fight over.
         Err(e) if config.network == Network::Local && list.is_some() => {
             tracing::warn!("{e}");

@@ -161,20 +161,26 @@ pub(crate) async fn open_store(
         options.account = Some(hotkey.to_owned());
         options.watermark = Some(Watermark { ahead: nonce::ahead_of, raise: nonce::raise });
     }
-    let open = async || place.open_owner(&config.rules).await;
-    Ok(patiently(took_over, open, |e| matches!(e, StoreError::Locked { .. })).await?)
+    let end = Instant::now() + LETS_GO_WITHIN;
+    loop {
+        match place.open_owner(&config.rules).await {
+            Err(StoreError::Locked { .. }) if took_over && Instant::now() < end => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 /// Tries again for a while after a hand-over.
 pub(crate) async fn patiently<T, E>(
     took_over: bool,
-    work: impl AsyncFn() -> Result<T, E>,
-    is_held: impl Fn(&E) -> bool,
+    work: impl Fn() -> Result<T, E>,
 ) -> Result<T, E> {
     let end = Instant::now() + LETS_GO_WITHIN;
     loop {
-        match work().await {
-            Err(e) if took_over && is_held(&e) && Instant::now() < end => {
+        match work() {
+            Err(_) if took_over && Instant::now() < end => {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
             done => return done,

@@ -94,7 +94,6 @@ struct Prepared {
     config: ServerConfig,
     rules: Arc<Rules>,
     guarding: Option<Guarding>,
-    place: Place,
     takeover: bool,
 }
 

@@ -110,10 +110,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         use ptn_core::store::FsStore;
         use ptn_core::store::fs::FsOptions;
+
         let rules = Arc::new(Rules::load(ptn_core::rules::Era::Y2026).unwrap());
         assert_eq!(holder(dir.path()), None);
-        let store = FsStore::open_owner(dir.path(), ptn_core::store::fs::FsOptions::new(rules));
-        let store = store.unwrap();
+        let store = FsStore::open_owner(dir.path(), FsOptions::new(rules)).unwrap();
         assert_eq!(holder(dir.path()).unwrap().pid, std::process::id().to_string());
         drop(store);
         assert_eq!(holder(dir.path()), None);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use ptn_core::store::fs::{Disk, RealDisk};
+use ptn_core::store::fs::{Disk, FreeSpace, RealDisk};
 
 use super::world::{Life, World};
 
@@ -309,6 +309,11 @@ fn apply(content: &mut Content, change: &Change) {
 }
 
 impl Disk for SimDisk {
+    fn free(&self, _path: &Path) -> io::Result<FreeSpace> {
+        // Full disks refuse in the middle of a write here.
+        Ok(FreeSpace { bytes: u64::MAX, inodes: None })
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let last = self.call("mkdir", &self.short(path), true)?;
         RealDisk.create_dir(path)?;

@@ -260,7 +260,7 @@ impl Drop for Attempt<'_> {
 }
 
 fn failed(certainty: Certainty, code: &'static str) -> Result<ValidatorReply, TransportError> {
-    Err(TransportError { certainty, code, message: format!("simulated: {code}") })
+    Err(TransportError::new(certainty, code, format!("simulated: {code}")))
 }
 
 #[async_trait]

@@ -112,7 +112,7 @@ fn rules(bytes: &[u8], of_rules: bool) {
         Ok(rules) => {
             assert_eq!(rules.era, era);
             // A catalogue that was taken can be searched.
-            drop(rules.catalogue.suggest("BTCUSD"));
+            let _ = rules.catalogue.suggest("BTCUSD");
             drop(ptn_core::signal::Signal::from_json(
                 br#"{"trade_pair":"BTCUSD","order_type":"LONG","leverage":0.1}"#,
                 &rules,
