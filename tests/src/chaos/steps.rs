@@ -5,7 +5,7 @@
 //! dies, and a campaign counts only what was written down.
 
 use super::faults::{Action, Fault, When};
-use super::world::{Shape, Who};
+use super::world::{Shape, Store, Who};
 
 /// Where a process dies.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +64,10 @@ const ANSWERED: &str = "HTTP/1.1 200";
 const REQUEST: &str = "/SendSignal HTTP";
 const REPLY: &str = "successfully_processed";
 
+const ACCEPTED: &str = r#""event":"accepted""#;
+const FINISHED: &str = r#""event":"finished""#;
+const TENURE: &str = "UPDATE ptn_tenure SET token";
+
 type Row = (&'static str, Who, &'static str, &'static str, &'static str, When, Since, Only);
 
 /// The steps, in the order of a signal's life.
@@ -117,6 +121,47 @@ const ROWS: &[Row] = &[
     ("start: torn record cut off", Deliverer, "truncate", JOURNAL, "", After, TornStart, OneProcess),
 ];
 
+/// The same on PostgreSQL, where a statement is a step: not sent, half sent, sent, and committed.
+#[rustfmt::skip]
+const ON_POSTGRES: &[Row] = &[
+    ("accept: request read, nothing decided", Receiver, "recv", "socket:", ASKED, After, Work, All),
+    ("accept: insert not sent", Receiver, "send", "socket:", ACCEPTED, Before, Work, All),
+    ("accept: half of the insert sent", Receiver, "send", "socket:", ACCEPTED, Half, Work, All),
+    ("accept: insert sent, commit not heard of", Receiver, "send", "socket:", ACCEPTED, After, Work, All),
+    ("accept: committed, not answered", Receiver, "reply", "socket:", ACCEPTED, After, Work, All),
+    ("accept: half of the answer sent", Receiver, "send", "socket:", ANSWERED, Half, Work, All),
+    ("accept: answered", Receiver, "send", "socket:", ANSWERED, After, Work, All),
+    ("claim: order of another process heard of", Deliverer, "recv", "socket:", ACCEPTED, After, Work, Apart),
+    ("claim: targets decided, not sent", Deliverer, "send", "socket:", TARGETS, Before, Work, All),
+    ("claim: half of the targets sent", Deliverer, "send", "socket:", TARGETS, Half, Work, All),
+    ("claim: targets sent, commit not heard of", Deliverer, "send", "socket:", TARGETS, After, Work, All),
+    ("claim: targets committed", Deliverer, "reply", "socket:", TARGETS, After, Work, All),
+    ("send: attempt not announced yet", Deliverer, "send", "socket:", BEGIN, Before, Work, All),
+    ("send: attempt announced, commit not heard of", Deliverer, "send", "socket:", BEGIN, After, Work, All),
+    ("send: attempt announced and committed", Deliverer, "reply", "socket:", BEGIN, After, Work, All),
+    ("send: no byte of the order sent", Deliverer, "send", "socket:", REQUEST, Before, Work, All),
+    ("send: half of the order sent", Deliverer, "send", "socket:", REQUEST, Half, Work, All),
+    ("send: order sent, no answer yet", Deliverer, "send", "socket:", REQUEST, After, Work, All),
+    ("send: answer read", Deliverer, "recv", "socket:", REPLY, After, Work, All),
+    ("record: outcome known, not sent", Deliverer, "send", "socket:", OUTCOME, Before, Work, All),
+    ("record: half of the outcome sent", Deliverer, "send", "socket:", OUTCOME, Half, Work, All),
+    ("record: outcome sent, commit not heard of", Deliverer, "send", "socket:", OUTCOME, After, Work, All),
+    ("record: outcome committed", Deliverer, "reply", "socket:", OUTCOME, After, Work, All),
+    ("finish: end decided, not sent", Deliverer, "send", "socket:", FINISHED, Before, Work, All),
+    ("finish: half of the end sent", Deliverer, "send", "socket:", FINISHED, Half, Work, All),
+    ("finish: end sent, commit not heard of", Deliverer, "send", "socket:", FINISHED, After, Work, All),
+    ("finish: end committed", Deliverer, "reply", "socket:", FINISHED, After, Work, All),
+    ("start: tenure asked for", Deliverer, "send", "socket:", TENURE, After, Start, All),
+    ("start: tenure taken", Deliverer, "reply", "socket:", TENURE, After, Start, All),
+];
+
+fn rows(store: Store) -> &'static [Row] {
+    match store {
+        Store::Spool => ROWS,
+        Store::Postgres => ON_POSTGRES,
+    }
+}
+
 /// The steps that a world of this shape has.
 pub fn steps(shape: Shape) -> Vec<Step> {
     let fits = |only: Only| match only {
@@ -124,7 +169,8 @@ pub fn steps(shape: Shape) -> Vec<Step> {
         Apart => shape.apart,
         OneProcess => !shape.apart,
     };
-    ROWS.iter()
+    rows(shape.store)
+        .iter()
         .map(|&(name, who, call, path, text, when, from, only)| Step {
             name,
             who,
@@ -139,9 +185,9 @@ pub fn steps(shape: Shape) -> Vec<Step> {
         .collect()
 }
 
-/// The names of all steps.
-pub fn names() -> Vec<&'static str> {
-    ROWS.iter().map(|row| row.0).collect()
+/// The names of all steps on this store.
+pub fn names(store: Store) -> Vec<&'static str> {
+    rows(store).iter().map(|row| row.0).collect()
 }
 
 impl Step {

@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ptn_core::directory::Wire;
+use ptn_core::record::SignalState;
 use ptn_core::sign::Hotkey;
+use ptn_core::store::postgres::PgOptions;
+use ptn_core::store::{Filter, PgStore, SignalStore as _};
 use ptn_core::validator::{LoopbackValidator, ValidatorOptions};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -20,6 +23,7 @@ use super::HANG;
 use super::faults::Plan;
 use super::ledger::{Findings, Ledger, Standing, judge, of_spool};
 use super::load::Load;
+use crate::postgres::Database;
 use crate::process::Home;
 
 /// The programs under test.
@@ -31,9 +35,20 @@ pub struct Programs {
     pub server: &'static str,
 }
 
+/// Where signals are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// In a directory.
+    Spool,
+    /// In a database of the world's own.
+    Postgres,
+}
+
 /// What a world is like.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
+    /// The store.
+    pub store: Store,
     /// The server is a process of its own.
     pub apart: bool,
     /// The rules of 2024: validators do not recognise repeats, and trade twice.
@@ -43,7 +58,8 @@ pub struct Shape {
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let processes = if self.apart { "server and miner" } else { "one process" };
-        write!(f, "{processes}, rules of {}", if self.y2024 { 2024 } else { 2026 })
+        let store = if self.store == Store::Spool { "" } else { " on PostgreSQL" };
+        write!(f, "{processes}{store}, rules of {}", if self.y2024 { 2024 } else { 2026 })
     }
 }
 
@@ -173,6 +189,7 @@ pub struct World {
     validators: Vec<LoopbackValidator>,
     victims: Vec<Victim>,
     programs: Programs,
+    database: Option<Database>,
 }
 
 const VALIDATORS: usize = 2;
@@ -202,6 +219,10 @@ impl World {
         home: Home,
     ) -> Self {
         let wire = if shape.y2024 { Wire::Dendrite } else { Wire::Btauth };
+        let database = match shape.store {
+            Store::Spool => None,
+            Store::Postgres => Some(Database::new().await),
+        };
         let (mut validators, mut ledgers) = (Vec::new(), Vec::new());
         for (key, book) in keys.iter().zip(books) {
             let mut options = ValidatorOptions::default();
@@ -220,20 +241,43 @@ impl World {
         let mut miner = home.miner_args(("--validators", &list), &["--rules", rules]);
         // Short, so that a kill in the middle of the waits is no idle time.
         let waits = ["--delivery.waits", "50ms,100ms,200ms", "--delivery.timeout", "20s"];
+        // A busy machine may be late; whether what is late expires is tested elsewhere.
+        let ages = ["--delivery.max-age", "never"];
         let open = ["--server.key-rate", "10000/10000", "--limits", "off"];
-        miner.extend(waits.iter().chain(&open).map(|&flag| flag.to_owned()));
+        miner.extend(waits.iter().chain(&ages).chain(&open).map(|&flag| flag.to_owned()));
+        let store = database.as_ref().map(Self::url);
+        if let Some(url) = &store {
+            let lease = ["--store", url.as_str(), "--store-lease", "2s"];
+            miner.extend(lease.map(str::to_owned));
+        }
         let mut victims = Vec::new();
         if shape.apart {
             let data = home.data().to_str().unwrap().to_owned();
             let mut server = vec!["--data-dir", &data, "--listen", "127.0.0.1:0", "--rules", rules];
             server.extend(open);
+            if let Some(url) = &store {
+                server.extend(["--store", url.as_str()]);
+            }
             let server = server.into_iter().map(str::to_owned).collect();
             victims.push(Victim::new(programs.server, server, home.path("server.plan")));
         } else {
             miner.extend(["--server.listen", "127.0.0.1:0"].map(str::to_owned));
         }
         victims.push(Victim::new(programs.miner, miner, home.path("miner.plan")));
-        Self { home, shape, ledgers, keys, validators, victims, programs }
+        Self { home, shape, ledgers, keys, validators, victims, programs, database }
+    }
+
+    /// In clear, so that a statement can be seen on its way.
+    fn url(database: &Database) -> String {
+        format!("{}?sslmode=disable", database.url())
+    }
+
+    /// Where everything stands; nothing while files come and go.
+    async fn standing(&self) -> Option<Standing> {
+        match &self.database {
+            None => of_spool_when_quiet(&self.data()),
+            Some(database) => Some(of_postgres(&Self::url(database)).await),
+        }
     }
 
     /// Starts what does not run.
@@ -290,28 +334,36 @@ impl World {
         self.victims.iter().map(Victim::said).collect::<Vec<_>>().join("\n---\n")
     }
 
-    /// Lets everything that was acknowledged come to its end, and judges it by the books.
+    /// Lets everything that was acknowledged come to its end, and judges it by the books. A machine
+    /// that is busy with other things may take long, as long as it gets on.
     pub async fn settle(&mut self, answered: &[String]) -> Findings {
         for victim in &mut self.victims {
             victim.plan.clear();
         }
         self.start();
-        let end = Instant::now() + HANG;
-        let standing = loop {
-            let standing = of_spool_when_quiet(&self.data());
-            let done = standing.as_ref().is_some_and(|s| {
+        let mut end = Instant::now() + HANG;
+        let mut before = (0, 0);
+        loop {
+            let standing = self.standing().await;
+            let done = standing.is_some_and(|s| {
                 s.waiting.is_empty()
                     && s.unreadable.is_empty()
                     && answered.iter().all(|id| s.finished.contains_key(id))
             });
-            if done {
-                break standing.unwrap_or_default();
+            // Files come after the deliveries.
+            let files = std::fs::read_dir(self.data().join("received_signals"));
+            let now = (self.effects(), files.map_or(0, Iterator::count));
+            if now != before {
+                (end, before) = (Instant::now() + HANG, now);
             }
-            if Instant::now() > end {
-                // Not finished in time: that is judged, too.
-                break of_spool(&self.data());
+            if done || Instant::now() > end {
+                break;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let standing = match &self.database {
+            None => of_spool(&self.data()),
+            Some(database) => of_postgres(&Self::url(database)).await,
         };
         judge(answered, &standing, &self.ledgers)
     }
@@ -325,6 +377,23 @@ impl World {
             validator.shutdown().await;
         }
     }
+}
+
+/// What a database holds.
+async fn of_postgres(url: &str) -> Standing {
+    let store = PgStore::open(PgOptions::new(url).unwrap()).await.unwrap();
+    let all = store.list(&Filter { limit: 1_000_000, ..Filter::default() }).await.unwrap();
+    store.close().await;
+    let mut standing = Standing::default();
+    for stored in all {
+        let id = stored.signal.id().to_string();
+        if stored.state == SignalState::Pending {
+            standing.waiting.insert(id);
+        } else if standing.finished.insert(id.clone(), stored).is_some() {
+            standing.doubled.push(format!("{id} finished twice"));
+        }
+    }
+    standing
 }
 
 /// The folders, unless files come and go while they are read.

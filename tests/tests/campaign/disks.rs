@@ -9,7 +9,7 @@ use ptn_tests::chaos::faults::{Action, Fault, When};
 use ptn_tests::chaos::load::{Load, Refusal};
 use ptn_tests::chaos::mounts::{Mounted, ext4, mounts_are_possible, repair, run};
 use ptn_tests::chaos::table::Table;
-use ptn_tests::chaos::world::{Shape, Who, World, after};
+use ptn_tests::chaos::world::{Shape, Store, Who, World, after};
 use ptn_tests::chaos::{HANG, from_env, say};
 use ptn_tests::http::request;
 
@@ -19,8 +19,8 @@ const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
 const EROFS: i32 = 30;
 const JOURNAL: &str = "/journal.log$";
-const APART: Shape = Shape { apart: true, y2024: false };
-const ONE: Shape = Shape { apart: false, y2024: false };
+const APART: Shape = Shape { store: Store::Spool, apart: true, y2024: false };
+const ONE: Shape = Shape { store: Store::Spool, apart: false, y2024: false };
 
 /// A world under load, with one thing going wrong in it.
 struct Trouble<'a> {

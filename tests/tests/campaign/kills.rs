@@ -7,12 +7,12 @@ use ptn_tests::chaos::ledger::at_validators;
 use ptn_tests::chaos::load::Load;
 use ptn_tests::chaos::steps::{Since, Step, names, steps, tear};
 use ptn_tests::chaos::table::Table;
-use ptn_tests::chaos::world::{Shape, Who, World, after};
+use ptn_tests::chaos::world::{Shape, Store, Who, World, after};
 use ptn_tests::chaos::{Dice, HANG, from_env, say};
 
 use crate::PROGRAMS;
 
-const PAUSE: Duration = Duration::from_millis(40);
+const PAUSE: Duration = Duration::from_millis(80);
 const RANDOM: &str = "any moment";
 const BOTH: &str = "any moment, both processes";
 
@@ -170,9 +170,10 @@ async fn campaign(shape: Shape, steps: &[Step], cycles: usize, table: &mut Table
 }
 
 /// Every step once, one half of them in each of two very different worlds.
-async fn short(table: &mut Table) {
-    let worlds = [(true, false), (false, true)].map(|(apart, y2024)| Shape { apart, y2024 });
-    let all = names();
+async fn short(store: Store, table: &mut Table) {
+    let shape = |(apart, y2024)| Shape { store, apart, y2024 };
+    let worlds = [(true, false), (false, true)].map(shape);
+    let all = names(store);
     let has = |shape, name: &str| steps(shape).iter().any(|step| step.name == name);
     for (n, shape) in worlds.into_iter().enumerate() {
         let other = worlds[1 - n];
@@ -186,24 +187,35 @@ async fn short(table: &mut Table) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_every_step_nothing_is_lost_doubled_or_reordered() {
-    let cycles = from_env("PTN_CAMPAIGN_CYCLES", 0);
+/// The short campaign, or one of so many cycles.
+async fn all(store: Store, cycles: usize, title: &str) {
     let mut table = Table::default();
     if cycles == 0 {
-        short(&mut table).await;
+        short(store, &mut table).await;
     } else {
         let shapes = [(true, false), (false, true), (true, true), (false, false)];
         for (n, (apart, y2024)) in shapes.into_iter().enumerate() {
-            let shape = Shape { apart, y2024 };
+            let shape = Shape { store, apart, y2024 };
             let share = cycles / shapes.len() + usize::from(n < cycles % shapes.len());
             campaign(shape, &steps(shape), share, &mut table).await;
         }
     }
-    table.print("Crash campaign");
-    if cycles == 0 || cycles >= 4 * names().len() {
+    table.print(title);
+    let names = names(store);
+    if cycles == 0 || cycles >= 4 * names.len() {
         let missed: Vec<_> =
-            names().into_iter().filter(|n| !table.rows().iter().any(|r| r.fault == *n)).collect();
+            names.into_iter().filter(|n| !table.rows().iter().any(|r| r.fault == *n)).collect();
         assert!(missed.is_empty(), "never reached: {missed:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_every_step_nothing_is_lost_doubled_or_reordered() {
+    all(Store::Spool, from_env("PTN_CAMPAIGN_CYCLES", 0), "Crash campaign").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_killed_at_every_step_nothing_is_lost_doubled_or_reordered() {
+    let cycles = from_env("PTN_CAMPAIGN_PG_CYCLES", 0);
+    all(Store::Postgres, cycles, "Crash campaign on PostgreSQL").await;
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ptn_tests::chaos::load::Load;
 use ptn_tests::chaos::mounts::{Mounted, ext4, mounts_are_possible, run};
 use ptn_tests::chaos::table::Table;
-use ptn_tests::chaos::world::{Shape, World};
+use ptn_tests::chaos::world::{Shape, Store, World};
 use ptn_tests::chaos::{Dice, HANG, from_env, say};
 
 use crate::PROGRAMS;
@@ -73,7 +73,7 @@ async fn what_was_acknowledged_survives_a_power_cut() {
         if done >= cuts {
             break;
         }
-        let mut world = World::new(PROGRAMS, Shape { apart, y2024 }).await;
+        let mut world = World::new(PROGRAMS, Shape { store: Store::Spool, apart, y2024 }).await;
         let image = world.home.path("image");
         ext4(&image, 64);
         let disk = Mounted::image(&image, &world.data());
