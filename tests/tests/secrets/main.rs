@@ -52,6 +52,8 @@ struct World {
     endpoint: String,
     /// The same with a user and a password, which is refused.
     refused: String,
+    /// A database with a password in its address; nobody listens there.
+    database: String,
     hotkey: String,
     v: LoopbackValidator,
     _node: MockNode,
@@ -87,6 +89,8 @@ impl World {
         let wrong_password = secret("a wrong password");
         let (user, pass, path) =
             (secret("the node's user"), secret("the node's password"), secret("the node's key"));
+        let database =
+            format!("postgres://ptn:{}@127.0.0.1:1/ptn", secret("the database's password"));
         let member = secret("another secret in miner_secrets.json");
         let (hotkey, coldkey) = (Key::generate(12).unwrap(), Key::generate(12).unwrap());
         secrets_of(&mut canaries, "the hotkey", &hotkey);
@@ -130,6 +134,7 @@ impl World {
             wrong_password,
             endpoint,
             refused,
+            database,
             hotkey,
             v,
             _node: node,
@@ -311,6 +316,21 @@ async fn everything(w: &mut World) {
         w.cli(&[args, &[flag, refused.as_str()]].concat(), &[]);
         w.cli(args, &[("PTN_SUBTENSOR_CHAIN_ENDPOINT", refused.as_str())]);
     }
+
+    let database = w.database.clone();
+    for args in
+        [&["config", "show"][..], &["config", "show", "--json"], &["doctor"], &["signals", "list"]]
+    {
+        w.cli(&[args, &["--store", database.as_str()]].concat(), &[]);
+        w.cli(args, &[("PTN_STORE", database.as_str())]);
+    }
+    w.cli(&["signals", "list"], &[("PTN_STORE", "postgres"), ("DATABASE_URL", &database)]);
+    let broken = database.replace(":1/", ":port/");
+    w.cli(&["signals", "list", "--store", &broken], &[]);
+    let flags = ["--store", database.as_str(), "--logging.trace"];
+    let (status, log) = w.home.server(SERVER, &flags).end().await;
+    assert!(!status.success(), "{log}");
+    w.hear("ptn-server without its database", log);
 
     // Passwords: from files and variables, right and wrong.
     let (hot, cold, bad) =
