@@ -108,6 +108,8 @@ impl Attempt {
         let sent = AssertUnwindSafe(sent).catch_unwind();
         let result = tokio::select! {
             biased;
+            // First, because a process that was frozen may find both ready.
+            () = self.lease_lapses() => lapsed(Certainty::MaybeSent),
             result = sent => result.unwrap_or_else(|_| {
                 let message = format!(
                     "validator {}: the transport panicked, which is a bug; the order may have arrived",
@@ -115,7 +117,6 @@ impl Attempt {
                 );
                 Err(TransportError::new(Certainty::MaybeSent, "panicked", message))
             }),
-            () = self.lease_lapses() => lapsed(Certainty::MaybeSent),
         };
         (result, start.elapsed())
     }

@@ -11,7 +11,8 @@ use ptn_core::directory::{Snapshot, Validator, ValidatorDirectory};
 use ptn_core::record::{DeliveryReport, Progress};
 use ptn_core::signal::{OrderUuid, Signal};
 use ptn_core::store::{
-    Accepted, Filter, Lease, Pending, SignalStore, StoreError, StoreEvent, StoredSignal,
+    Accepted, Filter, Hold, Lease, Pending, SignalStore, StoreError, StoreEvent, StoredSignal,
+    Tenure,
 };
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -67,6 +68,14 @@ impl SignalStore for Front {
             return Err(StoreError::Poisoned("the process is dead".to_owned()));
         }
         self.inner.claim(limit).await
+    }
+
+    fn hold(&self, lease: &Lease) -> Hold {
+        self.inner.hold(lease)
+    }
+
+    fn tenure(&self) -> Tenure {
+        self.inner.tenure()
     }
 
     async fn record(&self, lease: &Lease, progress: Progress) -> Result<(), StoreError> {

@@ -104,12 +104,7 @@ impl Host {
                 host: number,
                 queued,
             };
-            let line = Line {
-                net: Arc::clone(net),
-                host: number,
-                life: Arc::clone(&life),
-                shared: shared.clone(),
-            };
+            let line = Line { net: Arc::clone(net), host: number, life: Arc::clone(&life) };
             let clock = Arc::clone(world);
             let engine = Engine::builder()
                 .store(Arc::new(front))

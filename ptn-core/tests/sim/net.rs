@@ -18,7 +18,6 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ledger::{Closed, Effect, Event, Ms};
-use super::shared::SharedStore;
 use super::world::{Life, World};
 
 /// How bad it is.
@@ -234,8 +233,6 @@ pub(crate) struct Line {
     pub(crate) net: Arc<Net>,
     pub(crate) host: usize,
     pub(crate) life: Arc<Life>,
-    /// Whose lease must be held when something leaves.
-    pub(crate) shared: Option<Arc<SharedStore>>,
 }
 
 /// Notes the end of an attempt, also of one that its sender gave up.
@@ -275,9 +272,6 @@ impl ValidatorTransport for Line {
         if self.life.is_over() {
             return std::future::pending().await;
         }
-        if self.shared.as_ref().is_some_and(|shared| !shared.holds()) {
-            return failed(Certainty::NotSent, "lease_lapsed");
-        }
         let uuid = order.id.as_str().to_owned();
         let (id, fate) = {
             let mut state = self.net.state();
@@ -311,10 +305,6 @@ impl ValidatorTransport for Line {
         }
         if self.life.is_over() {
             return std::future::pending().await;
-        }
-        if self.shared.as_ref().is_some_and(|shared| !shared.holds()) {
-            attempt.close(Closed::NotSent);
-            return failed(Certainty::NotSent, "lease_lapsed");
         }
         let content = order.signal.to_string();
         let v = home.unwrap_or_default();

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use ptn_core::record::{DeliveryReport, Progress};
 use ptn_core::signal::{OrderUuid, Signal};
 use ptn_core::store::{
-    Accepted, Filter, Lease, MemoryStore, Pending, SignalStore, StoreError, StoreEvent,
-    StoredSignal,
+    Accepted, Filter, Hold, Lease, MemoryStore, Pending, SignalStore, StoreError, StoreEvent,
+    StoredSignal, Tenure,
 };
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -62,6 +62,7 @@ impl Database {
 struct Held {
     number: Option<u64>,
     until: Option<Instant>,
+    tenure: Tenure,
     /// What was claimed under it.
     tokens: BTreeSet<u64>,
 }
@@ -111,11 +112,6 @@ impl SharedStore {
         }
     }
 
-    /// Whether the database confirmed the lease, and it has not run out since.
-    pub(crate) fn holds(&self) -> bool {
-        self.held().until.is_some_and(|until| Instant::now() < until)
-    }
-
     /// Takes the lease or renews it.
     async fn renew(&self) {
         let world = &self.database.world;
@@ -124,6 +120,9 @@ impl SharedStore {
         if self.life.is_over() || world.chance(*self.database.silent.lock().unwrap()) {
             return;
         }
+        let newest = Filter { limit: 1, ..Filter::default() };
+        let newest = self.database.memory.list(&newest).await.unwrap_or_default();
+        let others_up_to = newest.first().map_or(0, |stored| stored.seq);
         let number = {
             let mut owner = self.database.owner();
             let now = world.now();
@@ -150,6 +149,7 @@ impl SharedStore {
                 held.until = Some(asked + length);
                 held.number = Some(number);
                 if !ours {
+                    held.tenure = Tenure { number, others_up_to };
                     held.tokens.clear();
                 }
             }
@@ -216,6 +216,19 @@ impl SignalStore for SharedStore {
         let leases = self.database.memory.claim(limit).await?;
         self.held().tokens.extend(leases.iter().map(|lease| lease.token));
         Ok(leases)
+    }
+
+    fn hold(&self, lease: &Lease) -> Hold {
+        let held = self.held();
+        match held.until {
+            _ if !held.tokens.contains(&lease.token) => Hold::Lost,
+            Some(until) if Instant::now() < until => Hold::Until(Some(until)),
+            _ => Hold::Unsure,
+        }
+    }
+
+    fn tenure(&self) -> Tenure {
+        self.held().tenure
     }
 
     async fn record(&self, lease: &Lease, progress: Progress) -> Result<(), StoreError> {
