@@ -218,7 +218,7 @@ async fn a_failed_sync(table: &mut Table, shape: Shape, who: Who, fault: &'stati
     if who == Who::Receiver || !shape.apart {
         t.refused(10, 503, "store_poisoned", "journal.log").await;
         t.nothing_is_accepted(10).await;
-        assert_eq!(t.status("/health").await, 503);
+        assert_eq!(t.status("/api/health").await, 503);
         assert_eq!(t.status("/livez").await, 200);
     } else {
         // Senders are not concerned: their own process knows its own disk.
