@@ -609,9 +609,10 @@ impl Dispatcher {
                 written.is_ok()
             });
             let mut write = write.shared();
+            // Taken before the first poll: of one that is done there is no copy.
+            active.targets_go_with(write.clone());
             let first = std::pin::Pin::new(&mut write)
                 .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
-            active.targets_go_with(write.clone());
             if first.is_pending() {
                 self.recording.push(write);
             }

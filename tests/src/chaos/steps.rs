@@ -111,7 +111,6 @@ const ROWS: &[Row] = &[
     ("finish: received file gone", Deliverer, "unlink", "/received_signals/", "", After, Work, Apart),
     ("finish: file synced", Deliverer, "sync", "/processed_signals/", "", After, Quiet, All),
     ("finish: folder synced", Deliverer, "sync", "/processed_signals$", "", After, Quiet, All),
-    ("finish: new journal written, not synced", Deliverer, "write", TMP, HEAD, After, LongStart, All),
     ("finish: new journal synced, without its name", Deliverer, "sync", TMP, HEAD, After, LongStart, All),
     ("finish: new journal in place, not yet for good", Deliverer, "rename", JOURNAL, "", After, LongStart, All),
     ("finish: new journal in place for good", Deliverer, "sync", "/.ptn/journal$", "", After, LongStart, All),

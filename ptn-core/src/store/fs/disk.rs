@@ -80,11 +80,14 @@ impl Disk for RealDisk {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
-        file.sync_data()
+        file.sync_data()?;
+        still_writable(file)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        let folder = File::open(path)?;
+        folder.sync_all()?;
+        still_writable(&folder)
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -102,6 +105,16 @@ impl Disk for RealDisk {
     fn free(&self, path: &Path) -> io::Result<FreeSpace> {
         FreeSpace::of(path)
     }
+}
+
+/// A file system that its kernel has given up is read-only, and syncing there may succeed without
+/// writing anything.
+fn still_writable(file: &File) -> io::Result<()> {
+    let flags = rustix::fs::fstatvfs(file)?.f_flag;
+    if flags.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Err(io::Error::from_raw_os_error(libc::EROFS));
+    }
+    Ok(())
 }
 
 /// Opens a file that others may have made: follows no link and never waits for a FIFO.
