@@ -243,8 +243,12 @@ impl World {
         let waits = ["--delivery.waits", "50ms,100ms,200ms", "--delivery.timeout", "20s"];
         // A busy machine may be late; whether what is late expires is tested elsewhere.
         let ages = ["--delivery.max-age", "never"];
+        // The disks here are small, and are to become full.
+        let room = ["--spool.min-free", "0"];
         let open = ["--server.key-rate", "10000/10000", "--limits", "off"];
-        miner.extend(waits.iter().chain(&ages).chain(&open).map(|&flag| flag.to_owned()));
+        miner.extend(
+            waits.iter().chain(&ages).chain(&open).chain(&room).map(|&flag| flag.to_owned()),
+        );
         let store = database.as_ref().map(Self::url);
         if let Some(url) = &store {
             let lease = ["--store", url.as_str(), "--store-lease", "2s"];
@@ -255,6 +259,7 @@ impl World {
             let data = home.data().to_str().unwrap().to_owned();
             let mut server = vec!["--data-dir", &data, "--listen", "127.0.0.1:0", "--rules", rules];
             server.extend(open);
+            server.extend(room);
             if let Some(url) = &store {
                 server.extend(["--store", url.as_str()]);
             }
