@@ -66,8 +66,8 @@ pub(crate) struct Judgement {
 
 fn state(ahead_ms: i64) -> State {
     match ahead_ms {
-        ms if ms > LATE_MS || ms < -EARLY_MS => State::Off,
-        ms if ms > LATE_MS / 2 || ms < -EARLY_MS / 2 => State::Near,
+        ms if !(-EARLY_MS..=LATE_MS).contains(&ms) => State::Off,
+        ms if !(-EARLY_MS / 2..=LATE_MS / 2).contains(&ms) => State::Near,
         _ => State::Ok,
     }
 }

@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::float_cmp,
+    clippy::string_slice,
     reason = "a failed expectation is how a test fails"
 )]
 

@@ -3,6 +3,14 @@
 //! `PTN_FUZZ_CHANGES` is how many changes of the corpus each target gets (default 2000), and
 //! `PTN_FUZZ_SEED` where they start; a failure names both. `fuzz/` has the same targets for libFuzzer.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a failed expectation is how a test fails"
+)]
+
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 

@@ -238,7 +238,7 @@ proptest! {
         let validator = receiver();
         let admitted = validator.read(wire, target(wire), &request.headers, &request.body);
         let admitted = admitted.unwrap_or_else(|(status, why)| panic!("{status} {why}: {text}"));
-        prop_assert_eq!(admitted.uuid, order.order_uuid.clone());
+        prop_assert_eq!(&admitted.uuid, &order.order_uuid);
         let us = Hotkey::from_seed([1; 32]);
         prop_assert_eq!(admitted.sender.as_str(), us.hotkey());
 

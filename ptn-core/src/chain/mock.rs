@@ -141,8 +141,7 @@ impl AnswerReader {
     /// # Errors
     /// When the runtime has no such answer.
     pub fn metagraph_of(&self, neurons: Vec<MockNeuron>) -> Result<Vec<u8>, String> {
-        let mut subnet = MockSubnet::default();
-        subnet.neurons = neurons;
+        let subnet = MockSubnet { neurons, ..MockSubnet::default() };
         let state = State {
             time: 0,
             clock_ahead: 0,

@@ -223,12 +223,7 @@ async fn hostile_entries_of_the_chain_end_denied_and_the_good_validator_is_serve
         (15, "100.64.0.1:8091", "a provider's inner network"),
     ];
     let neuron = |hotkey: &str, axon: SocketAddr| {
-        MockNeuron::validator(
-            hotkey,
-            &Hotkey::from_seed([99; 32]).hotkey().to_owned(),
-            axon,
-            65_535,
-        )
+        MockNeuron::validator(hotkey, Hotkey::from_seed([99; 32]).hotkey(), axon, 65_535)
     };
     node = node.neuron(NETUID, neuron(good.hotkey(), good.address()));
     for (n, axon, _) in axons {

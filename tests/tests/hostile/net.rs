@@ -153,7 +153,7 @@ impl Net {
             let record = self.ended(id).await;
             assert_eq!((record.state, record.code.as_str()), (state, code), "{what}: {record:?}");
             assert!(record.message.contains(says), "{what}: {says:?} is not in {record:?}");
-            let good = self.record(id, &self.good.hotkey().to_owned()).await.unwrap();
+            let good = self.record(id, self.good.hotkey()).await.unwrap();
             assert_eq!((good.state, good.attempts), (DeliveryState::Accepted, 1), "{what}");
         }
         self.engine.shutdown(Duration::ZERO).await;

@@ -74,7 +74,7 @@ async fn client(
         if stop.load(Ordering::SeqCst) {
             break;
         }
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             kept = KeepAlive::new(&address);
         }
         let id = format!("c{n}-{i}");

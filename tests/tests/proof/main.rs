@@ -1,6 +1,14 @@
 //! What a firm can keep and check afterwards: receipts, the check of a whole store, and what
 //! retention does to both.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::let_underscore_must_use,
+    clippy::panic,
+    reason = "a failed expectation is how a test fails"
+)]
 
 mod receipts;
 mod retention;

@@ -56,7 +56,7 @@ async fn one_changed_character_is_found() {
     let receipt = receipt_of(dir.path(), "two").await;
     // However it is laid out.
     let kept = receipt.to_json().to_python_indented();
-    assert_eq!(Receipt::read(kept.as_bytes()), Ok(receipt.clone()));
+    assert_eq!(Receipt::read(kept.as_bytes()), Ok(receipt));
     for (from, to) in
         [("\"accepted\"", "\"rejected\""), ("0.1", "0.2"), ("\"seq\": 2", "\"seq\": 3")]
     {

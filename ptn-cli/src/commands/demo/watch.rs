@@ -45,6 +45,7 @@ pub(super) struct Cell {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are of the largest kind")]
 enum News {
     Store(Instant, StoreEvent),
     Arrival(usize, Instant, Arc<Received>),

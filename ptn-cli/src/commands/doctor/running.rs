@@ -38,7 +38,7 @@ pub(super) async fn look(settings: &Settings, dir: &Path, found: &mut Findings) 
         );
         return;
     };
-    match health["status"].as_str() {
+    match health.get("status").and_then(Value::as_str) {
         Some("healthy") => found.ok("running", "the miner says that it is healthy"),
         _ => found.warn(
             "running",
@@ -46,18 +46,18 @@ pub(super) async fn look(settings: &Settings, dir: &Path, found: &mut Findings) 
             format!("see why: curl {url}/health, and its log"),
         ),
     }
-    clock(&health["clock"], found);
+    clock(health.get("clock").unwrap_or(&Value::Null), found);
 }
 
 fn clock(clock: &Value, found: &mut Findings) {
-    let offset = clock["offset_ms"].as_i64().unwrap_or(0);
-    let peers = clock["peers"].as_u64().unwrap_or(0);
+    let offset = clock.get("offset_ms").and_then(Value::as_i64).unwrap_or(0);
+    let peers = clock.get("peers").and_then(Value::as_u64).unwrap_or(0);
     let seconds = Duration::from_millis(offset.unsigned_abs()).as_secs_f64();
     let way = if offset < 0 { "behind" } else { "ahead of" };
     let by = if peers == 1 { "1 peer".to_owned() } else { format!("{peers} peers") };
     let said = format!("it is {seconds:.1} s {way} the others' (by {by} of the running miner)");
-    let next = clock["do"].as_str().unwrap_or("set it: timedatectl").to_owned();
-    match clock["state"].as_str() {
+    let next = clock.get("do").and_then(Value::as_str).unwrap_or("set it: timedatectl").to_owned();
+    match clock.get("state").and_then(Value::as_str) {
         Some("off") => {
             found.fail("clock", format!("{said}: validators refuse what is signed here"), next)
         }
@@ -65,7 +65,7 @@ fn clock(clock: &Value, found: &mut Findings) {
         Some("ok") => found.ok("clock", format!("it agrees with {by} of the running miner")),
         _ => {}
     }
-    let apart = clock["apart"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let apart = clock.get("apart").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for peer in apart.iter().filter_map(Value::as_str) {
         found.warn(
             "clock",

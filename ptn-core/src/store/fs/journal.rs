@@ -249,6 +249,7 @@ fn decode(json: &[u8]) -> Result<Fact, String> {
 
 /// What stands on a line of a journal that is only looked at.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one at a time exists, for as long as its line")]
 pub(super) enum Scanned {
     Head(u64),
     Record(Record),

@@ -11,10 +11,14 @@ use super::FsStore;
 use super::durable::io_error;
 use crate::record::{DeliveryReport, SignalState};
 use crate::signal::OrderUuid;
-use crate::store::index::Request;
+use crate::store::index::{Answer, Request};
 use crate::store::transfer::{Transfer, conflict};
 use crate::store::{Accepted, SignalStore as _, StoreError, StoredSignal};
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "these all go to one store, where one sync keeps them"
+)]
 #[async_trait]
 impl Transfer for FsStore {
     async fn ids(&self) -> Result<Vec<OrderUuid>, StoreError> {
@@ -54,9 +58,7 @@ impl Transfer for FsStore {
                     return Err(conflict(signal, known.map_or([0; 32], |s| s.signal.digest())));
                 }
                 Err(e) => return Err(e),
-                Ok(crate::store::index::Answer::Accepted(Accepted::Same { state }))
-                    if state == SignalState::Failed =>
-                {
+                Ok(Answer::Accepted(Accepted::Same { state: SignalState::Failed })) => {
                     self.run(Request::Retry { id: signal.signal.id().clone() }).await?;
                 }
                 Ok(_) => {}

@@ -23,6 +23,7 @@ type Reply = oneshot::Sender<Result<Answer, StoreError>>;
 
 /// What the writer is asked to do.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are requests")]
 pub(super) enum Message {
     /// Decide and keep.
     Ask(Request, Reply),

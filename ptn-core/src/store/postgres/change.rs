@@ -105,7 +105,8 @@ impl Shared {
             let known = stored(row)?;
             if maybe && row.try_get::<i64, _>("ticket").map_err(|e| self.odd(e))? == ticket {
                 // By an earlier try of ours whose answer was lost.
-                return Ok(self.retried(id));
+                self.retried(id);
+                return Ok(());
             }
             if known.state != SignalState::Failed {
                 let wanted = "only a failed signal can be retried";
@@ -135,7 +136,8 @@ impl Shared {
                 return Err(StoreError::Moved { from: self.server.name.clone(), to });
             }
             if number("hits")? > 0 {
-                return Ok(self.retried(id));
+                self.retried(id);
+                return Ok(());
             }
             maybe = true;
         }

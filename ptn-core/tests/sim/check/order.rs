@@ -37,10 +37,10 @@ pub(super) fn once(facts: &Facts<'_>, say: Say<'_>) {
             Event::Recorded { uuid, validator, state: DeliveryState::Accepted } => {
                 done.insert((validator, uuid));
             }
-            Event::Tried { validator, uuid, .. } => {
-                if done.contains(&(validator.as_str(), uuid.as_str())) {
-                    say(ONCE, format!("{uuid}: is sent to {validator}, which has acknowledged it"));
-                }
+            Event::Tried { validator, uuid, .. }
+                if done.contains(&(validator.as_str(), uuid.as_str())) =>
+            {
+                say(ONCE, format!("{uuid}: is sent to {validator}, which has acknowledged it"));
             }
             _ => {}
         }
