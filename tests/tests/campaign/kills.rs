@@ -203,8 +203,15 @@ async fn all(store: Store, cycles: usize, title: &str) {
     table.print(title);
     let names = names(store);
     if cycles == 0 || cycles >= 4 * names.len() {
-        let missed: Vec<_> =
-            names.into_iter().filter(|n| !table.rows().iter().any(|r| r.fault == *n)).collect();
+        // Whether a start writes the journal anew depends on how much was settled by then, so one
+        // time through may miss it; many may not.
+        let one = Shape { store, apart: false, y2024: true };
+        let must = |name: &str| {
+            let step = steps(one).into_iter().find(|step| step.name == name);
+            cycles > 0 || step.is_none_or(|step| step.from != Since::LongStart)
+        };
+        let hit = |name: &str| table.rows().iter().any(|r| r.fault == name);
+        let missed: Vec<_> = names.into_iter().filter(|n| must(n) && !hit(n)).collect();
         assert!(missed.is_empty(), "never reached: {missed:?}");
     }
 }
