@@ -133,6 +133,7 @@ fn is_same(a: &StoredSignal, b: &StoredSignal) -> bool {
 }
 
 /// The refusal of a signal whose id is another one's.
+#[cfg(any(feature = "fs", feature = "postgres"))]
 pub(super) fn conflict(signal: &StoredSignal, known: [u8; 32]) -> StoreError {
     let prefix = |digest: [u8; 32]| hex::encode(digest.get(..4).unwrap_or_default());
     StoreError::Conflict {
