@@ -63,10 +63,7 @@ pub fn finished_text(stored: &StoredSignal, report: &DeliveryReport) -> String {
 
 /// Reads [`finished_text`] back; `None` for files of the Python tools, which lack our keys.
 pub fn read_finished(text: &str) -> Option<StoredSignal> {
-    let mut json = Json::parse(text.as_bytes()).ok()?;
-    if let Json::String(inner) = json {
-        json = Json::parse(inner.as_bytes()).ok()?;
-    }
+    let json = unwrapped(text)?;
     let ptn = json.as_object()?.get("ptn")?.as_object()?;
     let signal = Signal::from_stored(&ptn.get("signal")?.to_string()).ok()?;
     let number = |key: &str| match ptn.get(key) {
@@ -91,14 +88,19 @@ pub fn read_finished(text: &str) -> Option<StoredSignal> {
 /// The digest that the text of a finished signal states; of the content itself see
 /// [`Signal::digest`].
 pub fn stated_digest(text: &str) -> Option<[u8; 32]> {
-    let mut json = Json::parse(text.as_bytes()).ok()?;
-    if let Json::String(inner) = json {
-        json = Json::parse(inner.as_bytes()).ok()?;
-    }
+    let json = unwrapped(text)?;
     let stated = json.as_object()?.get("ptn")?.as_object()?.get("digest")?.as_str()?.to_owned();
     let mut digest = [0; 32];
     hex::decode_to_slice(stated, &mut digest).ok()?;
     Some(digest)
+}
+
+/// The object of a finished signal's file; that of a failed one is encoded twice.
+fn unwrapped(text: &str) -> Option<Json> {
+    match Json::parse(text.as_bytes()).ok()? {
+        Json::String(inner) => Json::parse(inner.as_bytes()).ok(),
+        json => Some(json),
+    }
 }
 
 fn signal_data(signal: &Signal) -> Json {

@@ -132,14 +132,9 @@ impl Receipt {
         mut self,
         signer: &dyn crate::sign::Signer,
     ) -> Result<Self, crate::sign::SignError> {
-        use std::fmt::Write as _;
-        let mut text = String::from("0x");
-        for byte in signer.sign(self.message().as_bytes())? {
-            // Writing into a String does not fail.
-            write!(text, "{byte:02x}").ok();
-        }
+        let signature = hex::encode(signer.sign(self.message().as_bytes())?);
         self.0.set("signed_by", signer.hotkey().into());
-        self.0.set("signature", text.into());
+        self.0.set("signature", format!("0x{signature}").into());
         Ok(self)
     }
 

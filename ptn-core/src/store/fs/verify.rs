@@ -41,15 +41,11 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
     let late: BTreeSet<_> = index.unsettled().into_iter().map(|(id, ..)| id.clone()).collect();
     let mut ended = BTreeSet::new();
     for state in [SignalState::Processed, SignalState::Failed] {
-        let files = layout
-            .finished_folders(state)
-            .into_iter()
-            .map(|folder| names(&folder).map(|names| (folder, names)));
-        for (folder, name) in files
-            .collect::<Result<Vec<_>, _>>()?
-            .into_iter()
-            .flat_map(|(folder, names)| names.into_iter().map(move |name| (folder.clone(), name)))
-        {
+        let mut files = Vec::new();
+        for folder in layout.finished_folders(state) {
+            files.extend(names(&folder)?.into_iter().map(|name| (folder.clone(), name)));
+        }
+        for (folder, name) in files {
             let Some(stored) = finished(&folder, state, &name, &mut seen) else { continue };
             let id = stored.signal.id().clone();
             match index.live(&id) {

@@ -120,18 +120,7 @@ impl Writer {
             let mut stop = false;
             let mut waited = false;
             loop {
-                match message {
-                    Message::Ask(request, reply) => asks.push((request, reply)),
-                    Message::CatchUp(done) => {
-                        self.shared.catch_up_begins();
-                        self.catch_up();
-                        if let Some(done) = done {
-                            done.send(()).ok();
-                        }
-                    }
-                    Message::Settled(ids) => self.settled(&ids),
-                    Message::Stop => stop = true,
-                }
+                stop |= self.take(message, &mut asks);
                 if asks.len() >= MAX_BATCH {
                     break;
                 }
@@ -157,24 +146,30 @@ impl Writer {
         }
     }
 
+    /// Does what a message asks for, or puts it with the batch; whether it asks to stop.
+    fn take(&mut self, message: Message, asks: &mut Vec<(Request, Reply)>) -> bool {
+        match message {
+            Message::Ask(request, reply) => asks.push((request, reply)),
+            Message::CatchUp(done) => {
+                self.shared.catch_up_begins();
+                self.catch_up();
+                if let Some(done) = done {
+                    done.send(()).ok();
+                }
+            }
+            Message::Settled(ids) => self.settled(&ids),
+            Message::Stop => return true,
+        }
+        false
+    }
+
     /// Serves what is queued now as one batch; false when there was nothing to do.
     #[cfg(feature = "test-util")]
     pub(super) fn step(&mut self, queue: &Receiver<Message>) -> bool {
         let (mut asks, mut any) = (Vec::new(), false);
         while let Ok(message) = queue.try_recv() {
             any = true;
-            match message {
-                Message::Ask(request, reply) => asks.push((request, reply)),
-                Message::CatchUp(done) => {
-                    self.shared.catch_up_begins();
-                    self.catch_up();
-                    if let Some(done) = done {
-                        done.send(()).ok();
-                    }
-                }
-                Message::Settled(ids) => self.settled(&ids),
-                Message::Stop => {}
-            }
+            self.take(message, &mut asks);
         }
         if !asks.is_empty() {
             self.serve(asks);
