@@ -446,6 +446,92 @@ async fn the_command_line_moves_signals_both_ways_but_not_from_under_a_miner() {
     }
 }
 
+#[tokio::test]
+async fn receipts_and_verify_work_on_a_database_and_survive_a_move() {
+    let database = Database::new().await;
+    let start = || LoopbackValidator::start(ValidatorOptions::default());
+    let (one, two) = (start().await.unwrap(), start().await.unwrap());
+    let home = Home::new(&[one.entry(Wire::Btauth), two.entry(Wire::Btauth)]);
+    let (folder, url) = (format!("fs:{}", home.data().display()), database.url());
+    let mut server = home.server(SERVER, &["--store", &url]);
+    let address = server.up().await["address"].as_str().unwrap().to_owned();
+    let mut miner = home.miner(MINER, &["--store", &url]);
+    miner.up().await;
+    for id in ["r-1", "r-2"] {
+        let order = json!({"trade_pair": "BTCUSDC", "order_type": "long", "leverage": "0.1",
+            "order_uuid": id});
+        assert_eq!(try_receive_signal(&address, &order.to_string()).await.unwrap().0, 200);
+    }
+    let store = PgStore::open(PgOptions::new(&url).unwrap()).await.unwrap();
+    until("both are delivered", async || store.pending().await.unwrap().count == 0).await;
+    store.close().await;
+
+    let receipt = async |place: &[&str]| {
+        let (code, said) = cli(&[&["signals", "receipt", "r-2", "--json"], place].concat()).await;
+        assert_eq!(code, Some(0), "{said}");
+        serde_json::from_str::<serde_json::Value>(&said).unwrap_or_else(|e| panic!("{e}: {said}"))
+    };
+    let from_database = receipt(&["--store", &url]).await;
+    assert_eq!(from_database["state"], "processed");
+    let validators = from_database["validators"].as_array().unwrap();
+    assert_eq!(validators.len(), 2, "{from_database}");
+    for validator in validators {
+        let request = &validator["requests"][0];
+        assert_eq!(request["code"], "accepted", "{validator}");
+        assert_eq!(request["sha256"].as_str().map(str::len), Some(64), "{validator}");
+    }
+    let key = home.path("api-key");
+    std::fs::write(&key, "test-key").unwrap();
+    let (at, key) = (format!("http://{address}"), key.to_str().unwrap());
+    assert_eq!(receipt(&["--url", &at, "--api-key-file", key]).await, from_database);
+
+    let verify = async |place: &[&str]| {
+        let (code, said) = cli(&[&["signals", "verify"], place].concat()).await;
+        (code.unwrap(), said)
+    };
+    let sound = verify(&["--store", &url]).await;
+    assert_eq!(sound.0, 0, "{sound:?}");
+    assert!(sound.1.contains("2 signals (0 waiting, 2 processed, 0 failed), 4 signed requests"));
+
+    miner.signal("-INT");
+    assert!(miner.end().await.0.success());
+
+    // Somebody changes a row.
+    database.sql("CREATE TABLE kept AS SELECT * FROM ptn_delivery").await;
+    for (field, value, code) in [
+        ("state", "\"submitted\"", "undecided"),
+        ("state", "\"rejected\"", "not_acknowledged"),
+        ("requests,0,nonce", "9000000000000000000", "out_of_order"),
+    ] {
+        let change = format!(
+            "UPDATE ptn_delivery SET record = jsonb_set(record::jsonb, '{{{field}}}', '{value}')::json \
+             WHERE hotkey = '{}' AND seq = (SELECT seq FROM ptn_signal WHERE id = 'r-1')",
+            one.hotkey()
+        );
+        database.sql(&change).await;
+        let broken = verify(&["--store", &url]).await;
+        assert_eq!(broken.0, 1, "{field} {value}: {broken:?}");
+        assert!(broken.1.contains(&format!("broken {code}: r-")), "{field} {value}: {broken:?}");
+        database
+            .sql(
+                "UPDATE ptn_delivery d SET record = k.record FROM kept k \
+                 WHERE k.seq = d.seq AND k.hotkey = d.hotkey",
+            )
+            .await;
+    }
+
+    // What happened to a signal is the same after a move; its number belongs to the store.
+    let (code, said) = cli(&["signals", "migrate", "--from", &url, "--to", &folder]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let data = home.data();
+    let data = data.to_str().unwrap();
+    let moved = receipt(&["--data-dir", data]).await;
+    assert_eq!(moved["validators"], from_database["validators"]);
+    assert_eq!(moved["accepted_at"], from_database["accepted_at"]);
+    let sound = verify(&["--data-dir", data]).await;
+    assert_eq!(sound.0, 0, "{sound:?}");
+}
+
 /// Runs a command; its exit code and everything that it said.
 async fn cli(words: &[&str]) -> (Option<i32>, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ptn-cli-under-test"));

@@ -39,6 +39,7 @@
 #define MOST_BYTES 65536
 enum { BEFORE, HALF, AFTER };
 enum { KILL, ERROR, DELAY };
+enum { HALF_DIE = -1, HALF_FAIL = -2 };
 
 struct rule {
     char label[128], call[16], path[192], text[160], asked[64];
@@ -137,8 +138,8 @@ static int busy(void) {
     return atomic_load(&n_rules) > 0;
 }
 
-/* What is to be done at this point of a call: 0, or an errno, or -1 for half a write. Does not
- * return when the process is to die here. */
+/* What is to be done at this point of a call: 0, or an errno, or HALF_DIE or HALF_FAIL for half a
+ * write. Does not return when the process is to die here. */
 static int point(int phase, const char *call, const char *path, const void *bytes, size_t n) {
     long sleep_us = 0;
     int result = 0;
@@ -175,29 +176,19 @@ static int point(int phase, const char *call, const char *path, const void *byte
         }
         if (r->when == HALF) {
             r->failing = r->action == ERROR;
-            result = -1;
+            result = r->failing ? HALF_FAIL : HALF_DIE;
             break;
         }
         if (r->action == KILL) die();
         result = (int)r->value;
         break;
     }
-    /* A process that dies after half a write dies there: see half(). */
     pthread_mutex_unlock(&guard);
     if (sleep_us) {
         struct timespec t = {sleep_us / 1000000, sleep_us % 1000000 * 1000};
         nanosleep(&t, NULL);
     }
     return result;
-}
-
-/* After half a write: die, unless the rule lets the rest of the write fail. */
-static void half(void) {
-    pthread_mutex_lock(&guard);
-    int failing = 0;
-    for (int i = 0; i < atomic_load(&n_rules); i++) failing |= rules[i].failing;
-    pthread_mutex_unlock(&guard);
-    if (!failing) die();
 }
 
 static void name_of(int fd, char *name, size_t room) {
@@ -216,7 +207,13 @@ static int is_socket(const char *name) { return !strncmp(name, "socket:", 7); }
     const char *call = is_socket(name) ? "send" : "write"; \
     int act = point(BEFORE, call, name, bytes, n); \
     if (act > 0) { errno = act; return -1; } \
-    if (act < 0) { size_t part = (n) / 2; ssize_t done = some; half(); return done; } \
+    if (act < 0) { \
+        size_t part = (n) / 2; \
+        ssize_t done = some; \
+        /* The rule decides, not what it is by now: the plan may have changed. */ \
+        if (act == HALF_DIE) die(); \
+        return done; \
+    } \
     ssize_t done = all; \
     if (done >= 0) { \
         int after = point(AFTER, call, name, bytes, (size_t)done); \

@@ -157,6 +157,13 @@ pub struct Standing {
     pub unreadable: Vec<String>,
 }
 
+impl Standing {
+    /// Whether an order is there, finished or not.
+    pub fn knows(&self, id: &str) -> bool {
+        self.finished.contains_key(id) || self.waiting.contains(id)
+    }
+}
+
 /// Reads the three folders of a spool.
 pub fn of_spool(dir: &Path) -> Standing {
     let mut standing = Standing::default();
@@ -180,9 +187,20 @@ pub fn of_spool(dir: &Path) -> Standing {
     standing
 }
 
+/// What reached a validator so far: the hotkey, and the id of an order.
+pub fn arrived(ledgers: &[(String, Arc<Ledger>)]) -> Vec<(String, String)> {
+    let of = |(hotkey, ledger): &(String, Arc<Ledger>)| {
+        ledger.book().known.into_iter().map(|id| (hotkey.clone(), id)).collect::<Vec<_>>()
+    };
+    ledgers.iter().flat_map(of).collect()
+}
+
 /// Judges what was acknowledged to senders by the books and the store, when all is quiet.
+///
+/// `arrived` is from before the store was read: what arrives later, the store may get to know later.
 pub fn judge(
     answered: &[String],
+    arrived: &[(String, String)],
     standing: &Standing,
     ledgers: &[(String, Arc<Ledger>)],
 ) -> Findings {
@@ -217,12 +235,8 @@ pub fn judge(
         }
     }
     // Someone who got no answer may find the order there, or not; but what took effect is known.
-    for (hotkey, ledger) in ledgers {
-        for id in ledger.book().known {
-            if !standing.finished.contains_key(&id) && !standing.waiting.contains(&id) {
-                found.lost.push(format!("{id} took effect at {hotkey} and is nowhere here"));
-            }
-        }
+    for (hotkey, id) in arrived.iter().filter(|(_, id)| !standing.knows(id)) {
+        found.lost.push(format!("{id} took effect at {hotkey} and is nowhere here"));
     }
     found
 }
@@ -267,7 +281,8 @@ mod tests {
         let ledgers = [("V".to_owned(), ledger)];
         let mut standing = Standing::default();
         standing.waiting.insert("s0-000000".to_owned());
-        let found = judge(&["s0-000000".to_owned(), "s9-000000".to_owned()], &standing, &ledgers);
+        let answered = ["s0-000000".to_owned(), "s9-000000".to_owned()];
+        let found = judge(&answered, &arrived(&ledgers), &standing, &ledgers);
         assert_eq!(
             found.lost,
             [

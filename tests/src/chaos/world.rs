@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::HANG;
 use super::faults::Plan;
-use super::ledger::{Findings, Ledger, Standing, judge, of_spool};
+use super::ledger::{Findings, Ledger, Standing, arrived, judge, of_spool};
 use super::load::Load;
 use crate::postgres::Database;
 use crate::process::Home;
@@ -277,9 +277,10 @@ impl World {
         format!("{}?sslmode=disable", database.url())
     }
 
-    /// Where everything stands; nothing while files come and go.
-    async fn standing(&self) -> Option<Standing> {
+    /// Where everything stands; nothing while files come and go, unless it must be told now.
+    async fn standing(&self, now: bool) -> Option<Standing> {
         match &self.database {
+            None if now => Some(of_spool(&self.data())),
             None => of_spool_when_quiet(&self.data()),
             Some(database) => Some(of_postgres(&Self::url(database)).await),
         }
@@ -348,29 +349,29 @@ impl World {
         self.start();
         let mut end = Instant::now() + HANG;
         let mut before = (0, 0);
-        loop {
-            let standing = self.standing().await;
-            let done = standing.is_some_and(|s| {
-                s.waiting.is_empty()
-                    && s.unreadable.is_empty()
-                    && answered.iter().all(|id| s.finished.contains_key(id))
-            });
+        let (arrived, standing) = loop {
+            let arrived = arrived(&self.ledgers);
+            let out_of_time = Instant::now() > end;
+            if let Some(standing) = self.standing(out_of_time).await {
+                let finished = |id: &String| standing.finished.contains_key(id);
+                let done = standing.waiting.is_empty()
+                    && standing.unreadable.is_empty()
+                    && answered.iter().all(finished)
+                    // The file of an order that nobody acknowledged may come after its effect.
+                    && arrived.iter().all(|(_, id)| finished(id));
+                if done || out_of_time {
+                    break (arrived, standing);
+                }
+            }
             // Files come after the deliveries.
             let files = std::fs::read_dir(self.data().join("received_signals"));
             let now = (self.effects(), files.map_or(0, Iterator::count));
             if now != before {
                 (end, before) = (Instant::now() + HANG, now);
             }
-            if done || Instant::now() > end {
-                break;
-            }
             tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        let standing = match &self.database {
-            None => of_spool(&self.data()),
-            Some(database) => of_postgres(&Self::url(database)).await,
         };
-        judge(answered, &standing, &self.ledgers)
+        judge(answered, &arrived, &standing, &self.ledgers)
     }
 
     /// Ends everything.

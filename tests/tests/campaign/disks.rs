@@ -1,11 +1,11 @@
-//! Disks that are full, that their kernel gives up, and whose syncs fail, under the real processes
-//! and their load: what is refused says so, nothing is half stored, nothing is acknowledged that is not
+//! Disks that are full, that fail, that turn read-only or slow, under the real processes and their
+//! load: what is refused says so, nothing is half stored, nothing is acknowledged that is not
 //! durable, and it all goes on afterwards.
 
 use std::time::{Duration, Instant};
 
 use hyper::Method;
-use ptn_tests::chaos::faults::{Action, Fault};
+use ptn_tests::chaos::faults::{Action, Fault, When};
 use ptn_tests::chaos::load::{Load, Refusal};
 use ptn_tests::chaos::mounts::{Mounted, ext4, mounts_are_possible, repair, run};
 use ptn_tests::chaos::table::Table;
@@ -15,7 +15,9 @@ use ptn_tests::http::request;
 
 use crate::PROGRAMS;
 
+const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
+const EROFS: i32 = 30;
 const JOURNAL: &str = "/journal.log$";
 const APART: Shape = Shape { store: Store::Spool, apart: true, y2024: false };
 const ONE: Shape = Shape { store: Store::Spool, apart: false, y2024: false };
@@ -138,6 +140,11 @@ impl<'a> Trouble<'a> {
     }
 }
 
+/// A fault of the journal's writes in the middle of a record.
+fn half_written(number: i32) -> Fault {
+    Fault { when: When::Half, ..Fault::new("write", JOURNAL, Action::Error(number)) }
+}
+
 async fn full(table: &mut Table) {
     let world = World::new(PROGRAMS, APART).await;
     let disk = Mounted::tmpfs(&world.data(), "6m").unwrap();
@@ -162,6 +169,58 @@ fn fill(path: &std::path::Path) {
     }
 }
 
+async fn refused_while_it_lasts(
+    table: &mut Table,
+    fault: &'static str,
+    how: &'static str,
+    faults: &[Fault],
+    (status, code): (u16, &str),
+) {
+    let mut t = Trouble::new(APART, fault, how, table).await;
+    t.world.victim(Who::Receiver).plan.set(faults);
+    let journal = t.world.data().join(".ptn/journal/journal.log");
+    t.refused(10, status, code, journal.to_str().unwrap()).await;
+    t.nothing_is_accepted(10).await;
+    t.accepts_again(0).await;
+    t.end().await;
+}
+
+/// What is left of a record cannot be cut off. Of several records some may be whole: those are found
+/// again, and then acknowledged with right.
+async fn torn(table: &mut Table) {
+    let fault = "write fails for good, server";
+    let mut t = Trouble::new(APART, fault, "EIO in `write`, and in cutting back", table).await;
+    let faults = [half_written(EIO), Fault::new("truncate", JOURNAL, Action::Error(EIO))];
+    t.world.victim(Who::Receiver).plan.set(&faults);
+    t.refused(20, 503, "store_io", JOURNAL.trim_end_matches('$')).await;
+    t.accepts_again(0).await;
+    t.end().await;
+}
+
+/// The miner cannot write: senders notice nothing, deliveries wait and go on by themselves.
+async fn deliveries_wait(
+    table: &mut Table,
+    fault: &'static str,
+    how: &'static str,
+    faults: &[Fault],
+) {
+    let mut t = Trouble::new(APART, fault, how, table).await;
+    t.world.victim(Who::Deliverer).forget();
+    t.world.victim(Who::Deliverer).plan.set(faults);
+    t.world.victim(Who::Deliverer).says("delivery pauses until its result can be recorded").await;
+    t.load.wait_for(20).await;
+    let finished = t.world.effects();
+    t.load.wait_for(20).await;
+    // What was under way may still have arrived, once for every lane and validator.
+    assert!(t.world.effects() <= finished + 3 * 2, "delivered without a word in the journal");
+    assert!(t.load.refusals().is_empty(), "senders need not know");
+    let since = Instant::now();
+    let hits = t.heal();
+    let at = t.world.first_delivery(since).await;
+    t.note(hits, since, at);
+    t.end().await;
+}
+
 /// A failed sync: nobody knows what the disk holds, so nothing is believed until a restart.
 async fn a_failed_sync(table: &mut Table, shape: Shape, who: Who, fault: &'static str) {
     let mut t = Trouble::new(shape, fault, "EIO on `sync` of the journal", table).await;
@@ -184,6 +243,23 @@ async fn a_failed_sync(table: &mut Table, shape: Shape, who: Who, fault: &'stati
     let at = t.world.first_delivery(since).await;
     t.note(hits, since, at);
     t.load.refusals();
+    t.end().await;
+}
+
+async fn read_only(table: &mut Table) {
+    // Not the sync: what was written before may still reach the disk, and after a failed sync
+    // nothing is believed until a restart.
+    let calls = ["open", "write", "rename", "link", "unlink", "truncate", "mkdir"];
+    let faults = calls.map(|call| Fault::new(call, "/mining/", Action::Error(EROFS)));
+    let fault = "disk read-only, for a while";
+    let mut t = Trouble::new(APART, fault, "EROFS on every change", table).await;
+    for victim in t.world.victims() {
+        victim.plan.set(&faults);
+    }
+    let journal = t.world.data().join(".ptn/journal/journal.log");
+    t.refused(10, 503, "store_io", journal.to_str().unwrap()).await;
+    t.nothing_is_accepted(10).await;
+    t.accepts_again(0).await;
     t.end().await;
 }
 
@@ -218,6 +294,29 @@ async fn given_up(table: &mut Table) {
     disk.unmount();
 }
 
+async fn slow(table: &mut Table) {
+    let mut t = Trouble::new(APART, "slow disk", "100 ms for every `sync`", table).await;
+    for victim in t.world.victims() {
+        victim.plan.set(&[Fault::new("sync", "/mining/", Action::Delay(100))]);
+    }
+    t.load.wait_for(40).await;
+    assert!(t.load.refusals().is_empty(), "slow is not broken");
+    t.accepts_again(0).await;
+    t.end().await;
+}
+
+async fn replaced(table: &mut Table) {
+    let mut t = Trouble::new(APART, "data directory gone", "renamed away", table).await;
+    let (data, away) = (t.world.data(), t.world.home.path("away"));
+    std::fs::rename(&data, &away).unwrap();
+    t.refused(10, 503, "store_io", data.to_str().unwrap()).await;
+    t.nothing_is_accepted(10).await;
+    assert!(!data.exists(), "made again over what may be a missing mount");
+    std::fs::rename(&away, &data).unwrap();
+    t.accepts_again(1).await;
+    t.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_disk_does_nothing_is_acknowledged_that_is_not_safe() {
     let mut table = Table::default();
@@ -226,9 +325,21 @@ async fn whatever_a_disk_does_nothing_is_acknowledged_that_is_not_safe() {
             full(&mut table).await;
             given_up(&mut table).await;
         }
+        let (full, bad) = ((507, "disk_full"), (503, "store_io"));
+        let how = "ENOSPC halfway in `write`";
+        let half = [half_written(ENOSPC)];
+        refused_while_it_lasts(&mut table, "disk full, server", how, &half, full).await;
+        deliveries_wait(&mut table, "disk full, miner", how, &half).await;
+        let (how, half) = ("EIO halfway in `write`", [half_written(EIO)]);
+        refused_while_it_lasts(&mut table, "write fails, server", how, &half, bad).await;
+        deliveries_wait(&mut table, "write fails, miner", how, &half).await;
+        torn(&mut table).await;
         a_failed_sync(&mut table, APART, Who::Receiver, "sync fails, server").await;
         a_failed_sync(&mut table, APART, Who::Deliverer, "sync fails, miner").await;
         a_failed_sync(&mut table, ONE, Who::Receiver, "sync fails, one process").await;
+        read_only(&mut table).await;
+        slow(&mut table).await;
+        replaced(&mut table).await;
     }
     table.print("Disk faults");
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ptn_core::deliver::{DeliveryPolicy, Engine, Select};
+use ptn_core::deliver::{DeliveryPolicy, Engine, Pacing, Select};
 use ptn_core::directory::{StaticDirectory, Wire};
 use ptn_core::record::SignalState;
-use ptn_core::rules::{Era, Rules};
+use ptn_core::rules::{Era, RateLimit, Rules};
 use ptn_core::sign::Hotkey;
 use ptn_core::signal::Signal;
 use ptn_core::store::{PgStore, SignalStore};
@@ -38,10 +38,20 @@ impl Validators {
     }
 
     fn engine(&self, store: &Arc<PgStore>, key: &Arc<Hotkey>, era: Era) -> Engine {
+        self.engine_paced(store, key, era, None)
+    }
+
+    fn engine_paced(
+        &self,
+        store: &Arc<PgStore>,
+        key: &Arc<Hotkey>,
+        era: Era,
+        pacing: Option<Pacing>,
+    ) -> Engine {
         let rules = Rules::load(era).unwrap();
         let mut policy = DeliveryPolicy::preset(&rules, None);
         policy.select = Select::All;
-        policy.pacing = None;
+        policy.pacing = pacing;
         policy.timeout = Duration::from_secs(5);
         policy.waits = vec![Duration::from_millis(100); 20];
         let mut options = HttpOptions::default();
@@ -173,6 +183,46 @@ async fn where_repeats_are_not_recognised_a_takeover_repeats_nothing() {
         assert!(count + unknown >= 60, "{count} trades, {unknown} unknown");
     }
     assert!(unknown <= 4, "only what was on its way: {unknown}");
+    one.shutdown(Duration::from_secs(5)).await;
+    two.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_takeover_is_no_new_budget_at_the_validators() {
+    let rules = Rules::load(Era::Y2026).unwrap();
+    let rate_limit = RateLimit { max_requests: 3, window_s: 10 };
+    let pacing = Some(Pacing { cooldown: Duration::ZERO, rate_limit });
+    let (database, line) = (Database::new().await, Line::new().await);
+    let validators = Validators::new(Era::Y2026).await;
+    let key = Arc::new(Hotkey::generate());
+    let first = owner(&database.url_at(line.address)).await;
+    let second = standby(&database.url()).await;
+    let one = validators.engine_paced(&first, &key, Era::Y2026, pacing);
+    let two = validators.engine_paced(&second, &key, Era::Y2026, pacing);
+    let finished = async |id: &str| {
+        until("it is finished", async || get(&*second, id).await.state != SignalState::Pending)
+            .await;
+        assert_eq!(get(&*second, id).await.state, SignalState::Processed, "{id}");
+    };
+    for (n, pair) in PAIRS.iter().enumerate() {
+        drop(second.accept(&order(&format!("order-{n}"), pair, &rules)).await.unwrap());
+        finished(&format!("order-{n}")).await;
+    }
+    line.set_silent(true);
+    delivers(&second).await;
+    drop(second.accept(&order("order-3", "XRPUSDC", &rules)).await.unwrap());
+    finished("order-3").await;
+    for validator in &validators.0 {
+        let received = validator.received();
+        assert_eq!(received.len(), 4, "{received:?}");
+        let at =
+            |n: usize| received.iter().find(|r| r.order_uuid == format!("order-{n}")).unwrap().at;
+        // Told apart by a new budget, which would be used as soon as the lease has changed hands.
+        let waited = at(3) - at(0);
+        // The window is counted from when the request left here, which is before it arrived.
+        assert!(waited + 500 >= 10_000, "the fourth came after {waited} ms");
+    }
+    line.set_silent(false);
     one.shutdown(Duration::from_secs(5)).await;
     two.shutdown(Duration::from_secs(5)).await;
 }
