@@ -323,7 +323,6 @@ async fn whatever_a_disk_does_nothing_is_acknowledged_that_is_not_safe() {
     for _ in 0..from_env("PTN_CAMPAIGN_ROUNDS", 1) {
         if mounts_are_possible() {
             full(&mut table).await;
-            given_up(&mut table).await;
         }
         let (full, bad) = ((507, "disk_full"), (503, "store_io"));
         let how = "ENOSPC halfway in `write`";
@@ -342,4 +341,15 @@ async fn whatever_a_disk_does_nothing_is_acknowledged_that_is_not_safe() {
         replaced(&mut table).await;
     }
     table.print("Disk faults");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_disk_took_before_its_kernel_gave_it_up_is_there_afterwards() {
+    let mut table = Table::default();
+    for _ in 0..from_env("PTN_CAMPAIGN_ROUNDS", 5) {
+        if mounts_are_possible() {
+            given_up(&mut table).await;
+        }
+    }
+    table.print("A file system given up");
 }
