@@ -23,6 +23,7 @@ use ptn_core::wallet::{Key, Password, Place, Replace};
 use ptn_tests::http::request;
 use ptn_tests::process::{Daemon, Home};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use self::canary::{Canaries, random};
 
@@ -275,6 +276,7 @@ async fn requests(w: &mut World, address: &str) {
     for path in [
         "/api/signals",
         "/api/signals/in-body",
+        "/api/signals/in-body/receipt",
         "/api/order-status/in-body",
         "/api/health",
         "/livez",
@@ -285,10 +287,40 @@ async fn requests(w: &mut World, address: &str) {
     ] {
         assert_eq!(w.ask(address, Method::GET, path, &[auth], "").await.0, 200, "{path}");
     }
+    for path in
+        ["/api/check-order", "/api/prices", "/api/signals/in-body/retry", "/api/signals/w/cancel"]
+    {
+        let body = order("w", &json!({"api_key": wrong}));
+        let status = w.ask(address, Method::POST, path, &[json, auth], &body).await.0;
+        assert!(status < 500, "{status} for {path}");
+    }
+    events(w, address).await;
     let secret_path = format!("/api/signals/{key}");
     w.ask(address, Method::GET, &format!("/api/signals?api_key={wrong}"), &[auth], "").await;
     // A caller's own words may come back to it, and must not be logged or stored.
     request(address, Method::GET, &secret_path, &[("authorization", wrong.as_str())], "").await;
+}
+
+/// What the live events tell of a signal that comes while somebody listens.
+async fn events(w: &mut World, address: &str) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let key = w.api_key.clone();
+    let head =
+        format!("GET /api/events HTTP/1.1\r\nHost: {address}\r\nAuthorization: {key}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut told = Vec::new();
+    let mut hear = async |wanted: &str| {
+        while !String::from_utf8_lossy(&told).contains(wanted) {
+            let read = tokio::time::timeout(Duration::from_secs(30), stream.read_buf(&mut told));
+            assert!(read.await.unwrap().unwrap() > 0, "the events ended before {wanted}");
+        }
+    };
+    hear("text/event-stream").await;
+    let body = order("live", &json!({"api_key": key}));
+    let json = [("content-type", "application/json")];
+    assert_eq!(w.ask(address, Method::POST, "/api/receive-signal", &json, &body).await.0, 200);
+    hear("live").await;
+    w.hear("the live events", told);
 }
 
 /// The whole run.
@@ -355,6 +387,10 @@ async fn everything(w: &mut World) {
             (&["doctor", "--wallet.hotkey", "twisted"], &[], None),
             (&["signals", "list"], &[], Some(0)),
             (&["signals", "show", "in-body"], &[], Some(0)),
+            (&["signals", "receipt", "in-body"], &[], Some(0)),
+            (&["signals", "verify"], &[], Some(0)),
+            (&["signals", "cancel", "in-head"], &[], Some(0)),
+            (&["signals", "retry", "in-body"], &[], None),
         ] {
             // Opening an encrypted file takes seconds; the error is the same object in JSON.
             let opens = args.contains(&bad.as_str()) || args[0] == "subnet" && !env.is_empty();
