@@ -89,6 +89,7 @@ impl MinerError {
             Self::Store(
                 StoreError::Account { .. } | StoreError::Address { .. } | StoreError::Moved { .. },
             ) => process::USAGE,
+            Self::Store(StoreError::Poisoned(_)) => process::DISK,
             Self::Chain(ChainStartError::NotRegistered { .. }) => process::REFUSED,
             Self::Chain(ChainStartError::NoValidators { error, .. }) => match error.class() {
                 ErrorClass::Input | ErrorClass::Conflict => process::USAGE,
@@ -283,19 +284,32 @@ pub async fn run_on(
         let app = App::with_guard(server_config, shared_store, rules, guard)?;
         ptn_server::run_app(app, listener, stop.clone().cancelled_owned()).await
     };
-    let (begun, served) = tokio::join!(begin, async {
+    // What only a new start helps: it reads everything again.
+    let trouble = async {
+        let trouble = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            e = opened.failed() => MinerError::Store(e),
+            e = engine.failed() => MinerError::Engine(e),
+        };
+        stop.cancel();
+        Err(trouble)
+    };
+    let serve = async {
         let served = serve.await;
         // Also when the server ended by itself.
         stop.cancel();
         served
-    });
-    engine.shutdown(config.grace).await;
+    };
+    let (begun, served, sound) = tokio::join!(begin, serve, trouble);
+    // What cannot be written down any more need not be waited for.
+    engine.shutdown(if sound.is_ok() { config.grace } else { Duration::ZERO }).await;
     down.cancel();
     if let Some(keeping) = keeping {
         // After the last acknowledgement. Its own troubles are in the log.
         keeping.await.ok();
     }
     opened.close().await;
+    sound?;
     begun?;
     tracing::info!("stopped; what is unfinished continues at the next start");
     Ok(served?)

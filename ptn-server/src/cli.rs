@@ -59,6 +59,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let prepared =
         Settings::resolve(&[LISTEN, COMMON, SERVER, GUARD], &matches).and_then(|settings| {
             logging::install(&settings)?;
+            process::no_core_files();
             process::more_open_files();
             read(&settings)
         });
@@ -80,6 +81,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let code = match e.downcast_ref::<StoreError>() {
                 Some(StoreError::Unavailable { .. }) => process::UNAVAILABLE,
                 Some(StoreError::Moved { .. }) => process::USAGE,
+                Some(StoreError::Poisoned(_)) => process::DISK,
                 _ => process::FAILED,
             };
             complain(e.as_ref(), code)
@@ -151,8 +153,19 @@ async fn serve(prepared: Prepared, mut sockets: Sockets) -> Result<(), Box<dyn s
     // A service manager that holds the socket replaces this process by itself.
     let _offer = if managed { None } else { offer(&data_dir, address, &listener, &stop) };
     tracing::info!(%address, store = opened.name(), guard = mode.as_str(), "listening");
-    run_app(app, listener, stop.cancelled_owned()).await?;
+    // After a failed sync only a new start helps: it reads everything again.
+    let failure = async {
+        tokio::select! {
+            () = stop.cancelled() => None,
+            e = opened.failed() => Some(e),
+        }
+    };
+    let mut failed = None;
+    run_app(app, listener, async { failed = failure.await }).await?;
     opened.close().await;
+    if let Some(e) = failed {
+        return Err(e.into());
+    }
     tracing::info!("stopped");
     Ok(())
 }

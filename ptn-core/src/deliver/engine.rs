@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -49,6 +50,12 @@ pub enum EngineError {
     /// A part is missing.
     #[error("the engine needs a {0}: call EngineBuilder::{0}")]
     Missing(&'static str),
+    /// A part of it panicked: a bug here, or in a store of one's own. Everything has stopped; what is
+    /// unfinished is in the store, and a new engine continues with it.
+    #[error(
+        "a part of the engine panicked, which is a bug; nothing is sent any more, and what is unfinished continues with a new start"
+    )]
+    Panicked,
 }
 
 /// How one validator is doing.
@@ -248,18 +255,41 @@ impl EngineBuilder {
             health: Mutex::default(),
             sent: Mutex::default(),
         });
-        let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
-        let dispatcher = Dispatcher::new(Arc::clone(&shared), stop.clone(), kill.clone());
-        let task = tokio::spawn(dispatcher.run(directory));
-        Ok(Engine { shared, stop, kill, task: Mutex::new(Some(task)) })
+        let ends = Ends::default();
+        let dispatcher = Dispatcher::new(Arc::clone(&shared), ends.clone());
+        let task = tokio::spawn(ends.clone().guarded(dispatcher.run(directory)));
+        Ok(Engine { shared, ends, task: Mutex::new(Some(task)) })
+    }
+}
+
+/// How an engine ends.
+#[derive(Clone, Default)]
+struct Ends {
+    /// In good order.
+    stop: CancellationToken,
+    /// At once.
+    kill: CancellationToken,
+    /// Because a part panicked.
+    panicked: CancellationToken,
+}
+
+impl Ends {
+    /// Runs a part. When it panics everything ends at once: nobody knows how far it got, but the
+    /// store does, and a new engine continues from there as after a crash.
+    async fn guarded(self, part: impl Future<Output = ()>) {
+        if AssertUnwindSafe(part).catch_unwind().await.is_err() {
+            tracing::error!("{}", EngineError::Panicked);
+            self.panicked.cancel();
+            self.stop.cancel();
+            self.kill.cancel();
+        }
     }
 }
 
 /// A running engine. Dropping it stops delivery; what is unfinished stays in the store.
 pub struct Engine {
     shared: Arc<Shared>,
-    stop: CancellationToken,
-    kill: CancellationToken,
+    ends: Ends,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -315,15 +345,22 @@ impl Engine {
         health.values().cloned().collect()
     }
 
+    /// Waits until the engine has ended by itself, which only a panic in one of its parts brings about.
+    /// Whoever embeds it starts a new one, on a store that was opened anew. Cancel-safe.
+    pub async fn failed(&self) -> EngineError {
+        self.ends.panicked.cancelled().await;
+        EngineError::Panicked
+    }
+
     /// Stops: nothing new is started, attempts under way get until `grace` to end, and what is
     /// unfinished stays in the store for the next start.
     pub async fn shutdown(&self, grace: Duration) {
-        self.stop.cancel();
+        self.ends.stop.cancel();
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut task) = task
             && tokio::time::timeout(grace, &mut task).await.is_err()
         {
-            self.kill.cancel();
+            self.ends.kill.cancel();
             // The task ends at once now; its result says nothing more.
             task.await.ok();
         }
@@ -332,8 +369,8 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.stop.cancel();
-        self.kill.cancel();
+        self.ends.stop.cancel();
+        self.ends.kill.cancel();
     }
 }
 
@@ -425,8 +462,7 @@ impl Receipt {
 
 struct Dispatcher {
     shared: Arc<Shared>,
-    stop: CancellationToken,
-    kill: CancellationToken,
+    ends: Ends,
     couriers: BTreeMap<String, mpsc::UnboundedSender<Command>>,
     tasks: TaskTracker,
     active: BTreeMap<OrderUuid, Arc<Active>>,
@@ -439,12 +475,11 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    fn new(shared: Arc<Shared>, stop: CancellationToken, kill: CancellationToken) -> Self {
+    fn new(shared: Arc<Shared>, ends: Ends) -> Self {
         let (settled_tx, settled) = mpsc::unbounded_channel();
         Self {
             shared,
-            stop,
-            kill,
+            ends,
             couriers: BTreeMap::new(),
             tasks: TaskTracker::new(),
             active: BTreeMap::new(),
@@ -465,14 +500,14 @@ impl Dispatcher {
         let mut listed = self.shared.directory.clone();
         self.tenure = self.shared.store.tenure();
         self.shared.look_back().await;
-        self.shared.inform_guard(self.stop.clone()).await;
+        self.shared.inform_guard(self.ends.stop.clone()).await;
         self.warm_couriers();
         loop {
             self.give_up_lost();
             self.claim().await;
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => break,
+                () = self.ends.stop.cancelled() => break,
                 Some(active) = self.finishing.next() => self.forget(&active),
                 Some(_) = self.recording.next() => {}
                 Some(active) = self.settled.recv() => self.finish(active),
@@ -487,7 +522,7 @@ impl Dispatcher {
 
     /// After the stop: couriers end their attempts; what was settled is still finished.
     async fn wind_down(mut self) {
-        let kill = self.kill.clone();
+        let kill = self.ends.kill.clone();
         self.couriers.clear();
         self.tasks.close();
         let tasks = self.tasks.clone();
@@ -523,7 +558,7 @@ impl Dispatcher {
         // What is not written down yet is heavy, so a long queue is taken up in pieces.
         while self.active.len() < MOST_ACTIVE
             && self.recording.len() < MOST_RECORDING
-            && !self.stop.is_cancelled()
+            && !self.ends.stop.is_cancelled()
         {
             match self.shared.store.claim(CLAIM).await {
                 Ok(leases) if leases.is_empty() => return,
@@ -629,19 +664,19 @@ impl Dispatcher {
     }
 
     fn courier(&mut self, hotkey: &str) -> &mpsc::UnboundedSender<Command> {
-        let (shared, stop, kill) = (&self.shared, &self.stop, &self.kill);
+        let (shared, ends) = (&self.shared, &self.ends);
         let (tasks, settled) = (&self.tasks, &self.settled_tx);
         self.couriers.entry(hotkey.to_owned()).or_insert_with(|| {
             let (tx, rx) = mpsc::unbounded_channel();
+            let (stop, kill) = (ends.stop.clone(), ends.kill.clone());
             let courier =
-                Courier::new(hotkey.to_owned(), Arc::clone(shared), stop.clone(), settled.clone());
-            let kill = kill.clone();
-            tasks.spawn(async move {
+                Courier::new(hotkey.to_owned(), Arc::clone(shared), stop, settled.clone());
+            tasks.spawn(ends.clone().guarded(async move {
                 tokio::select! {
                     () = courier.run(rx) => {}
                     () = kill.cancelled() => {}
                 }
-            });
+            }));
             tx
         })
     }

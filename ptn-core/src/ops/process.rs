@@ -17,6 +17,8 @@ pub const UNREACHABLE: u8 = 4;
 pub const CONFLICT: u8 = 5;
 /// Maybe sent: the answer was lost.
 pub const UNKNOWN: u8 = 6;
+/// The disk failed, and only a new start can tell what it holds.
+pub const DISK: u8 = 74;
 /// Try again later; nothing was lost (another miner holds the folder, disk full).
 pub const UNAVAILABLE: u8 = 75;
 
@@ -47,8 +49,12 @@ pub fn stop_token() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// No core files: they would contain keys.
+/// No core files, and no look into this process by others of the same user: both would show keys.
 pub fn no_core_files() {
+    let hidden = rustix::process::DumpableBehavior::NotDumpable;
+    if let Err(e) = rustix::process::set_dumpable_behavior(hidden) {
+        tracing::warn!("this process cannot be hidden from debuggers: {e}");
+    }
     if let Err(e) = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0) {
         tracing::warn!("core files could not be switched off: {e}");
     }

@@ -186,6 +186,14 @@ impl Opened {
         }
     }
 
+    /// Waits until the store stops for good, and says why. A database does not: it is waited for.
+    pub async fn failed(&self) -> StoreError {
+        match self {
+            Self::Fs(store) => store.failed().await,
+            Self::Pg(_) => std::future::pending().await,
+        }
+    }
+
     /// Finishes what was asked for, and lets another process deliver.
     pub async fn close(&self) {
         if let Self::Pg(store) = self {

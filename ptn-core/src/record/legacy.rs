@@ -95,6 +95,33 @@ pub fn stated_digest(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
+/// What the Python tools read in the text of a finished signal and what differs from the rest of it,
+/// by name.
+pub fn changed_fields(text: &str, stored: &StoredSignal) -> Vec<String> {
+    let report = DeliveryReport {
+        state: stored.state,
+        reason: stored.reason.clone(),
+        validators: stored.validators.values().cloned().collect(),
+        finished_at: stored.finished_at.unwrap_or_default(),
+    };
+    let object = |text: &str| unwrapped(text).and_then(|json| json.as_object().cloned());
+    let (Some(found), Some(written)) = (object(text), object(&finished_text(stored, &report)))
+    else {
+        return Vec::new();
+    };
+    let same = |key: &str| found.get(key) == written.get(key);
+    let order = |o: &Object| o.get("order_json").and_then(Json::as_str).map(str::to_owned);
+    let differs = |key: &&str| match *key {
+        // Of several answers one stands here.
+        "order_json" => order(&found).is_some_and(|json| {
+            !json.is_empty() && !stored.validators.values().any(|v| v.order_json == json)
+        }),
+        key => !same(key),
+    };
+    let keys = ["signal_data", "original_signal", "created_orders", "order_json", "error_message"];
+    keys.iter().filter(|key| differs(key)).map(|key| (*key).to_owned()).collect()
+}
+
 /// The object of a finished signal's file; that of a failed one is encoded twice.
 fn unwrapped(text: &str) -> Option<Json> {
     match Json::parse(text.as_bytes()).ok()? {

@@ -36,6 +36,7 @@ mod verify;
 mod watch;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -219,6 +220,12 @@ impl FsStore {
         name: &str,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let run = move || {
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                shared.poison("a thread of the store panicked, which is a bug");
+            }
+        };
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(run)
@@ -230,6 +237,13 @@ impl FsStore {
     /// The data directory.
     pub fn dir(&self) -> &Path {
         &self.shared.spool.layout.root
+    }
+
+    /// Waits until the store stops for good, and says why: a sync failed, and nobody knows what the
+    /// disk holds. Only opening it again, which reads everything again, helps. Cancel-safe.
+    pub async fn failed(&self) -> StoreError {
+        self.shared.failed.cancelled().await;
+        self.shared.poisoned().unwrap_or_else(stopped)
     }
 
     /// Whether this one may deliver.

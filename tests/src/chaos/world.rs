@@ -152,6 +152,13 @@ impl Victim {
         Some(status)
     }
 
+    /// How it ended, if it did.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
+    }
+
     /// Kills it from outside, at whatever it is doing.
     pub async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -4,14 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use hyper::Method;
 use ptn_tests::chaos::faults::{Action, Fault, When};
 use ptn_tests::chaos::load::{Load, Refusal};
 use ptn_tests::chaos::mounts::{Mounted, ext4, mounts_are_possible, repair, run};
 use ptn_tests::chaos::table::Table;
 use ptn_tests::chaos::world::{Shape, Store, Who, World, after};
 use ptn_tests::chaos::{HANG, from_env, say};
-use ptn_tests::http::request;
+use serde_json::json;
 
 use crate::PROGRAMS;
 
@@ -87,11 +86,6 @@ impl<'a> Trouble<'a> {
         assert_eq!(self.load.count(), before, "acknowledged although nothing can be stored");
     }
 
-    async fn status(&mut self, path: &str) -> u16 {
-        let address = self.world.victim(Who::Receiver).address().borrow().clone();
-        request(&address, Method::GET, path, &[], "").await.0
-    }
-
     /// Notes the hits, and how long it took from the end of the fault to this moment.
     fn note(&mut self, hits: usize, since: Instant, at: Instant) {
         assert!(hits > 0, "{}: nothing was hit", self.fault);
@@ -118,14 +112,6 @@ impl<'a> Trouble<'a> {
         let at = at.await.unwrap_or_else(|_| panic!("not again:\n{}", self.world.said()));
         self.note(hits, since, at);
         self.load.refusals();
-    }
-
-    /// Kills and restarts all.
-    async fn restart(&mut self) {
-        for victim in self.world.victims() {
-            victim.kill().await;
-        }
-        self.world.start();
     }
 
     /// Lets everything come to its end and judges it by the books.
@@ -221,25 +207,30 @@ async fn deliveries_wait(
     t.end().await;
 }
 
-/// A failed sync: nobody knows what the disk holds, so nothing is believed until a restart.
+/// A failed sync: nobody knows what the disk holds, so the process ends, and the next one reads it
+/// all again.
 async fn a_failed_sync(table: &mut Table, shape: Shape, who: Who, fault: &'static str) {
     let mut t = Trouble::new(shape, fault, "EIO on `sync` of the journal", table).await;
     let once = Fault { times: 1, ..Fault::new("sync", JOURNAL, Action::Error(EIO)) };
     t.world.victim(who).plan.set(&[once]);
     t.world.victim(who).says("the store stops: what the disk holds is uncertain").await;
-    if who == Who::Receiver || !shape.apart {
-        t.refused(10, 503, "store_poisoned", "journal.log").await;
-        t.nothing_is_accepted(10).await;
-        assert_eq!(t.status("/api/health").await, 503);
-        assert_eq!(t.status("/livez").await, 200);
-    } else {
+    let ended = t.world.victim(who).ended(HANG).await.expect("it ends by itself");
+    assert_eq!(ended.code(), Some(74), "{}", t.world.victim(who).said());
+    t.world.victim(who).says("check the disk and restart").await;
+    if shape.apart && who == Who::Deliverer {
         // Senders are not concerned: their own process knows its own disk.
         t.load.wait_for(20).await;
         assert!(t.load.refusals().is_empty());
+    } else {
+        // Whoever was still answered was told so.
+        for refusal in t.load.refusals() {
+            assert_eq!((refusal.status, &refusal.body["code"]), (503, &json!("store_poisoned")));
+            assert!(refusal.retry_after.is_some(), "{refusal:?}");
+        }
     }
     let hits = t.heal();
     let since = Instant::now();
-    t.restart().await;
+    t.world.start();
     let at = t.world.first_delivery(since).await;
     t.note(hits, since, at);
     t.load.refusals();
@@ -276,8 +267,21 @@ async fn given_up(table: &mut Table) {
     let at = t.world.data();
     // Its own word for this is an error.
     drop(std::process::Command::new("mount").args(["-o", "remount,abort"]).arg(&at).output());
-    t.refused(10, 503, "store_", at.to_str().unwrap()).await;
-    t.nothing_is_accepted(10).await;
+    let (end, mut refused) = (Instant::now() + HANG, 0);
+    while refused < 10 {
+        assert!(Instant::now() < end, "not refused; it said:\n{}", t.world.said());
+        for refusal in t.load.refusals() {
+            let code = refusal.body["code"].as_str().unwrap_or_default();
+            assert!(refusal.status == 503 && code.starts_with("store_"), "{refusal:?}");
+            refused += 1;
+        }
+        // When a sync met it.
+        if let Some(status) = t.world.victim(Who::Receiver).has_ended() {
+            assert_eq!(status.code(), Some(74), "{}", t.world.said());
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     for victim in t.world.victims() {
         victim.kill().await;
     }

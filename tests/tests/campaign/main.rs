@@ -14,6 +14,7 @@
 
 mod disks;
 mod kills;
+mod pauses;
 mod power;
 
 use ptn_tests::chaos::world::Programs;

@@ -1,6 +1,7 @@
 //! A disk that runs low: nothing new is accepted, what was accepted is delivered and finished.
 
 use ptn_core::directory::Wire;
+use ptn_tests::chaos::mounts::{Mounted, mounts_are_possible};
 use ptn_tests::http::receive_signal;
 use ptn_tests::process::Home;
 use serde_json::json;
@@ -75,4 +76,41 @@ async fn a_low_disk_takes_no_signal_and_finishes_what_it_has() {
     let mut server = home.server(SERVER, &[]);
     let address = server.up().await["address"].as_str().unwrap().to_owned();
     assert_eq!(receive_signal(&address, &order("after")).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_folder_on_another_disk_is_refused_at_the_start() {
+    if !mounts_are_possible() {
+        return;
+    }
+    let home = Home::new(&[]);
+    let folder = home.data().join("processed_signals");
+    std::fs::create_dir_all(&folder).unwrap();
+    let disk = Mounted::tmpfs(&folder, "1m").unwrap();
+    let (status, said) = home.server(SERVER, &[]).end().await;
+    disk.unmount();
+    assert!(!status.success(), "{said}");
+    assert!(
+        said.contains("must be on the same disk") && said.contains("processed_signals"),
+        "{said}"
+    );
+    home.server(SERVER, &[]).up().await;
+}
+
+#[tokio::test]
+async fn no_process_leaves_a_core_file() {
+    let v = validator(0).await;
+    let home = Home::new(&[v.entry(Wire::Btauth)]);
+    for mut daemon in [home.server(SERVER, &[]), home.miner(MINER, &[])] {
+        daemon.up().await;
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        let words: Vec<_> = core.split_whitespace().collect();
+        assert_eq!(words[4..6], ["0", "0"], "{core}");
+        daemon.signal("-ABRT");
+        daemon.ended().await;
+    }
+    let cores: Vec<_> =
+        home.names("").into_iter().filter(|name| name.starts_with("core")).collect();
+    assert!(cores.is_empty(), "{cores:?}");
 }

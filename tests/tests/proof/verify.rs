@@ -81,6 +81,11 @@ async fn every_kind_of_damage_is_found_and_named() {
             let text = std::fs::read_to_string(&path).unwrap();
             std::fs::write(path, text.replace("0.1", "0.9")).unwrap();
         }),
+        ("only what Python's scripts read says another leverage", "changed", true, |dir| {
+            let path = dir.join("processed_signals/two");
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, text.replacen("0.1", "0.9", 1)).unwrap();
+        }),
         ("a processed file stands under another name", "wrong_name", true, |dir| {
             let processed = dir.join("processed_signals");
             std::fs::rename(processed.join("two"), processed.join("zwei")).unwrap();
@@ -115,6 +120,7 @@ async fn every_kind_of_damage_is_found_and_named() {
 async fn what_the_next_start_mends_is_a_note() {
     let dir = lived_in().await;
     std::fs::remove_file(dir.path().join("received_signals/four")).unwrap();
+    std::fs::remove_file(dir.path().join("processed_signals/two")).unwrap();
     let journal = dir.path().join(".ptn/journal/journal.log");
     let mut bytes = std::fs::read(&journal).unwrap();
     bytes.extend_from_slice(b"1234abcd>{\"kind\":\"acc");
@@ -122,7 +128,7 @@ async fn what_the_next_start_mends_is_a_note() {
     let seen = verify(dir.path()).unwrap();
     let codes: Vec<_> = seen.findings.iter().map(|f| f.code).collect();
     assert!(seen.is_sound(), "{seen:?}");
-    assert_eq!(codes, ["torn_tail", "received_missing"]);
+    assert_eq!(codes, ["torn_tail", "received_missing", "finished_late"]);
     drop(store(dir.path()));
     assert_eq!(verify(dir.path()).unwrap().findings, []);
 }

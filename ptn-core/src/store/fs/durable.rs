@@ -35,6 +35,13 @@ pub(super) fn gone(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// Makes the name of a new folder last.
+fn sync_name(disk: &dyn Disk, folder: &Path) -> Result<(), StoreError> {
+    let Some(parent) = folder.parent() else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    disk.sync_dir(parent).map_err(io_error("cannot sync", parent))
+}
+
 /// The folders of one data directory.
 #[derive(Debug)]
 pub(super) struct Spool {
@@ -47,22 +54,21 @@ impl Spool {
     /// Creates what is missing.
     pub(super) fn create(disk: Arc<dyn Disk>, root: PathBuf) -> Result<Self, StoreError> {
         let layout = Layout::new(root);
-        if !layout.root.is_dir() {
-            // Parents are the user's: created if need be, with the user's usual mode.
-            if let Some(parent) = layout.root.parent().filter(|p| !p.as_os_str().is_empty()) {
-                std::fs::create_dir_all(parent).map_err(io_error("cannot create", parent))?;
+        // Parents are the user's: created if need be, with the user's usual mode.
+        let parents: Vec<_> = layout.root.ancestors().skip(1).collect();
+        for parent in parents.into_iter().rev().filter(|p| !p.as_os_str().is_empty()) {
+            if !parent.is_dir() {
+                std::fs::create_dir(parent).map_err(io_error("cannot create", parent))?;
+                sync_name(disk.as_ref(), parent)?;
             }
         }
         for folder in layout.folders() {
             if !folder.is_dir() {
                 disk.create_dir(folder).map_err(io_error("cannot create the folder", folder))?;
-                if let Some(parent) = folder.parent() {
-                    let parent =
-                        if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                    disk.sync_dir(parent).map_err(io_error("cannot sync", parent))?;
-                }
+                sync_name(disk.as_ref(), folder)?;
             }
         }
+        layout.on_one_disk()?;
         for folder in layout.folders() {
             // A folder that the Python tools made; whoever may write there may trade.
             let mode = std::fs::metadata(folder).map_or(0, |meta| meta.mode());

@@ -23,11 +23,13 @@
 //! nanoseconds below that. So `ls -t` shows the order of arrival, and our own files are told from
 //! others' without opening them.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::durable::io_error;
 use crate::record::SignalState;
-use crate::store::UnixMs;
+use crate::store::{StoreError, UnixMs};
 
 /// The paths of one data directory.
 #[derive(Debug, Clone)]
@@ -81,6 +83,24 @@ impl Layout {
             &self.journal_dir,
             &self.tmp,
         ]
+    }
+
+    /// Files are renamed and linked from folder to folder, which no two disks allow.
+    pub(super) fn on_one_disk(&self) -> Result<(), StoreError> {
+        let device = |path: &Path| {
+            std::fs::metadata(path).map(|meta| meta.dev()).map_err(io_error("cannot read", path))
+        };
+        let root = device(&self.root)?;
+        for folder in self.folders() {
+            if device(folder)? != root {
+                return Err(StoreError::Io {
+                    what: "every folder of a data directory must be on the same disk as the directory itself; move the data directory as a whole, not",
+                    path: folder.to_owned(),
+                    source: std::io::ErrorKind::CrossesDevices.into(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The folder of finished signals.

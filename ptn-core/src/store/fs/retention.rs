@@ -6,13 +6,18 @@
 //! tell what was deleted on purpose from what is missing. Failed signals stay, because they can be
 //! sent again.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
 
 use super::durable::{Spool, io_error};
 use super::layout::Layout;
+use super::writer::Message;
 use super::{FsStore, archive};
 use crate::record::{SignalState, legacy};
 use crate::signal::OrderUuid;
@@ -20,6 +25,8 @@ use crate::store::{StoreError, UnixMs};
 
 /// How many deleted signals are noted down together.
 const AT_ONCE: usize = 1000;
+/// How long the journal may take to be written anew; what it still tells stays for the next time.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What becomes of processed signals in time, counted from their acceptance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,12 +64,31 @@ impl FsStore {
     /// # Errors
     /// When the disk fails; what was done by then stays done.
     pub async fn tidy(&self, retention: Retention) -> Result<Tidied, StoreError> {
+        let (mut done, told) = self.tidy_once(retention).await?;
+        if told {
+            // A small journal is seldom written anew by itself.
+            let (forgotten, wait) = oneshot::channel();
+            self.shared.tell_writer(Message::Forget(forgotten));
+            drop(tokio::time::timeout(PATIENCE, wait).await);
+            let (more, _) = self.tidy_once(retention).await?;
+            done.archived += more.archived;
+            done.deleted += more.deleted;
+        }
+        Ok(done)
+    }
+
+    /// Also whether something that is due is still told by the journal: the next start would write it
+    /// again.
+    async fn tidy_once(&self, retention: Retention) -> Result<(Tidied, bool), StoreError> {
         let now = self.shared.now();
-        let shared = std::sync::Arc::clone(&self.shared);
-        // What the journal still tells would be written again by the next start.
-        let told =
-            move |id: &str| OrderUuid::parse(id).is_ok_and(|id| shared.index().done(&id).is_some());
+        let shared = Arc::clone(&self.shared);
         self.read(move |spool| {
+            let kept = Cell::new(false);
+            let told = |id: &str| {
+                let told = OrderUuid::parse(id).is_ok_and(|id| shared.index().done(&id).is_some());
+                kept.set(kept.get() || told);
+                told
+            };
             let mut done = Tidied::default();
             if let Some(age) = retention.archive_after {
                 done.archived = spool.archive(before(now, age), &told)?;
@@ -70,7 +96,7 @@ impl FsStore {
             if let Some(age) = retention.delete_after {
                 done.deleted = spool.delete(before(now, age), &told)?;
             }
-            Ok(done)
+            Ok((done, kept.get()))
         })
         .await
     }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::FsOptions;
 use super::durable::Spool;
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     events: broadcast::Sender<StoreEvent>,
     event_number: AtomicU64,
     poisoned: OnceLock<String>,
+    /// Cancelled when it is.
+    pub(super) failed: CancellationToken,
     /// A folder that was removed or replaced.
     missing: Mutex<Option<PathBuf>>,
     requests: Sender<Message>,
@@ -64,6 +67,7 @@ impl Shared {
             events: broadcast::Sender::new(EVENT_BACKLOG),
             event_number: AtomicU64::new(0),
             poisoned: OnceLock::new(),
+            failed: CancellationToken::new(),
             missing: Mutex::default(),
             requests: queues.requests,
             jobs: queues.jobs,
@@ -153,6 +157,7 @@ impl Shared {
             tracing::error!(why, "the store stops: what the disk holds is uncertain");
             why.to_owned()
         });
+        self.failed.cancel();
         StoreError::Poisoned(why.clone())
     }
 

@@ -38,7 +38,7 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
     for stored in waiting(&index, &mut seen.findings) {
         places.push((stored.seq, Held::Journal(Box::new(stored))));
     }
-    let late: BTreeSet<_> = index.unsettled().into_iter().map(|(id, ..)| id.clone()).collect();
+    let late = late(&layout, &index, &mut seen.findings);
     let mut ended = BTreeSet::new();
     for state in [SignalState::Processed, SignalState::Failed] {
         let mut files = Vec::new();
@@ -168,6 +168,28 @@ fn waiting(index: &Index, findings: &mut Vec<Finding>) -> Vec<StoredSignal> {
     signals
 }
 
+/// Finished signals whose truth is still the journal; their files follow it.
+fn late(layout: &Layout, index: &Index, findings: &mut Vec<Finding>) -> BTreeSet<OrderUuid> {
+    let mut late = BTreeSet::new();
+    for (id, entry, report) in index.unsettled() {
+        let path = layout.finished(report.state).join(id.as_str());
+        let written = entry.stored().map(|stored| legacy::finished_text(&stored, report));
+        let what = match text(&path) {
+            None => Some("its file is missing"),
+            Some(text) if written.is_ok_and(|written| written != text) => Some("its file differs"),
+            Some(_) => None,
+        };
+        if let Some(what) = what {
+            let what =
+                format!("{what}; the journal has the signal, and the next start writes the file");
+            let place = path.display().to_string();
+            findings.push(Finding::note("finished_late", place, what));
+        }
+        late.insert(id.clone());
+    }
+    late
+}
+
 /// The files that wait; the journal says which there must be.
 fn received(layout: &Layout, index: &Index, seen: &mut Verified) -> Result<(), StoreError> {
     let folder = &layout.received;
@@ -210,9 +232,11 @@ fn finished(
     let text = text(&folder.join(name)).filter(|_| !aside);
     // A file of ours that was cut short cannot be told from one of the Python tools, but then a
     // place in the order of arrival is missing.
-    let Some((stored, stated)) =
-        text.and_then(|text| Some((legacy::read_finished(&text)?, legacy::stated_digest(&text))))
-    else {
+    let Some((stored, stated, changed)) = text.and_then(|text| {
+        let stored = legacy::read_finished(&text)?;
+        let changed = legacy::changed_fields(&text, &stored);
+        Some((stored, legacy::stated_digest(&text), changed))
+    }) else {
         seen.foreign += 1;
         return None;
     };
@@ -229,6 +253,11 @@ fn finished(
     if stated != Some(stored.signal.digest()) {
         let what = "its content is not the one that was accepted: the digest differs";
         broken("digest", what.to_owned());
+    }
+    if !changed.is_empty() {
+        let what =
+            format!("{} is not what was written: it contradicts the rest", changed.join(", "));
+        broken("changed", what);
     }
     Some(stored)
 }

@@ -31,6 +31,8 @@ pub(super) enum Message {
     CatchUp(Option<oneshot::Sender<()>>),
     /// The files of these finished signals will last.
     Settled(Vec<OrderUuid>),
+    /// Write the journal anew without what only files need to know, and tell when that is done.
+    Forget(oneshot::Sender<()>),
     /// Finish what is queued and end.
     Stop,
 }
@@ -52,6 +54,8 @@ pub(super) struct Writer {
     /// Rewrite the journal when it is longer than this.
     rewrite_at: u64,
     settled_once: bool,
+    /// Who waits until finished signals are forgotten.
+    forgetting: Vec<oneshot::Sender<()>>,
 }
 
 /// Takes the journal's lines into the index.
@@ -110,7 +114,7 @@ impl Writer {
         };
         shared.journal_seen(journal.len(), journal.id());
         let rewrite_at = shared.options.journal_bytes;
-        Ok(Self { journal, lock, rewrite_at, settled_once: false, shared })
+        Ok(Self { journal, lock, rewrite_at, settled_once: false, forgetting: Vec::new(), shared })
     }
 
     pub(super) fn run(mut self, queue: &Receiver<Message>) {
@@ -158,6 +162,14 @@ impl Writer {
                 }
             }
             Message::Settled(ids) => self.settled(&ids),
+            Message::Forget(done) => {
+                self.forgetting.push(done);
+                if self.shared.index().is_settled() {
+                    self.forget();
+                } else {
+                    self.shared.job(Job::SettleNow);
+                }
+            }
             Message::Stop => return true,
         }
         false
@@ -299,8 +311,20 @@ impl Writer {
         let long = self.journal.len() > self.rewrite_at;
         let stale = !self.settled_once && self.journal.len() > SMALL && done > 3 * live;
         self.settled_once = true;
-        if self.shared.owner && (long || stale) {
+        if !self.forgetting.is_empty() && self.shared.index().is_settled() {
+            self.forget();
+        } else if self.shared.owner && (long || stale) {
             self.rewrite();
+        }
+    }
+
+    fn forget(&mut self) {
+        if self.shared.owner && self.shared.index().counts().1 > 0 {
+            self.rewrite();
+        }
+        for done in self.forgetting.drain(..) {
+            // Who asked may not wait any more.
+            done.send(()).ok();
         }
     }
 

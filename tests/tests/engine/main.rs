@@ -1,6 +1,8 @@
 //! The engine on paused time, with scripted validators: order, isolation, retries, lost answers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod panics;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
