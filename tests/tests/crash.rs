@@ -212,13 +212,16 @@ async fn receivers_and_owners_killed_in_turn_lose_and_double_nothing() {
     }
 }
 
-/// Runs a worker that is hit at the n-th call of one kind.
-fn struck(inject: &str, args: &[&str]) -> Vec<String> {
+/// Runs a worker that is hit at the n-th call of one kind; also whether it came so far.
+fn struck(inject: &str, args: &[&str]) -> (Vec<String>, bool) {
     let mut command = Command::new("strace");
     let call = inject.split(':').next().unwrap();
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    command.args(["-f", "-o", trace.path().to_str().unwrap(), "-e", &format!("trace={call}")]);
     command.args(["-e", &format!("inject={inject}"), WORKER]).args(args);
-    Worker::run(&mut command).rest()
+    let said = Worker::run(&mut command).rest();
+    let trace = std::fs::read_to_string(trace.path()).unwrap();
+    (said, trace.contains("(INJECTED)") || trace.contains("+++ killed by SIGKILL +++"))
 }
 
 fn strace_is_here() -> bool {
@@ -239,12 +242,15 @@ async fn killed_at_any_call_of_accepting_nothing_is_lost() {
         return;
     }
     for call in CALLS {
+        let mut hits = 0;
         for when in [1, 2, 3, 5, 8, 13, 21, 34] {
             let dir = TempDir::new().unwrap();
             let path = dir.path().join("mining");
             let mut ledger = Ledger::default();
             let args = ["accept", path.to_str().unwrap(), "k", "10"];
-            ledger.hear(&struck(&format!("{call}:signal=KILL:when={when}"), &args));
+            let (said, hit) = struck(&format!("{call}:signal=KILL:when={when}"), &args);
+            hits += usize::from(hit);
+            ledger.hear(&said);
             // The client asks again for what it was not told.
             let heard = Worker::start(&args).rest();
             for line in &heard {
@@ -255,6 +261,7 @@ async fn killed_at_any_call_of_accepting_nothing_is_lost() {
             // The owner wrote the files that the dead did not get to.
             assert_eq!(names(&path, "received_signals").len(), 10, "{call} {when}");
         }
+        assert!(hits > 0, "never killed at {call}");
     }
 }
 
@@ -263,7 +270,9 @@ async fn killed_at_any_call_of_delivering_nothing_is_doubled() {
     if !strace_is_here() {
         return;
     }
-    for call in CALLS {
+    // Finished files are renamed into their place.
+    for call in CALLS.into_iter().filter(|call| *call != "linkat") {
+        let mut hits = 0;
         for when in [1, 3, 6, 10, 15, 21, 28, 36, 45] {
             let dir = TempDir::new().unwrap();
             let path = dir.path().join("mining");
@@ -271,13 +280,16 @@ async fn killed_at_any_call_of_delivering_nothing_is_doubled() {
             let mut ledger = Ledger::default();
             ledger.hear(&Worker::start(&["accept", path_text, "k", "8"]).rest());
             let args = ["deliver", path_text, "8"];
-            ledger.hear(&struck(&format!("{call}:signal=KILL:when={when}"), &args));
+            let (said, hit) = struck(&format!("{call}:signal=KILL:when={when}"), &args);
+            hits += usize::from(hit);
+            ledger.hear(&said);
             ledger.hear(&Worker::start(&args).rest());
             ledger.check(&path).await;
             let all = &names(&path, "processed_signals") | &names(&path, "failed_signals");
             assert_eq!(all.len(), 8, "{call} {when}: {all:?}");
             assert!(names(&path, "received_signals").is_empty(), "{call} {when}");
         }
+        assert!(hits > 0, "never killed at {call}");
     }
 }
 
@@ -286,14 +298,18 @@ async fn a_failed_sync_stops_the_store_and_a_restart_knows_what_was_said() {
     if !strace_is_here() {
         return;
     }
-    for when in [2, 4, 6, 9] {
+    let mut hits = 0;
+    // Of a dozen that come together only a few are synced on their own.
+    for when in [2, 3, 4, 6] {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("mining");
         let args = ["accept", path.to_str().unwrap(), "e", "12"];
-        let said = struck(&format!("fdatasync:error=EIO:when={when}"), &args);
+        let (said, hit) = struck(&format!("fdatasync:error=EIO:when={when}"), &args);
+        hits += usize::from(hit);
         let (errors, rest): (Vec<_>, Vec<_>) =
             said.into_iter().partition(|line| line.starts_with("error "));
         assert!(errors.iter().all(|line| line.contains("store_")), "{errors:?}");
+        assert!(!hit || rest.len() < 12, "nobody noticed that sync number {when} failed: {rest:?}");
         let mut ledger = Ledger::default();
         ledger.hear(&rest);
         if !path.exists() {
@@ -301,6 +317,7 @@ async fn a_failed_sync_stops_the_store_and_a_restart_knows_what_was_said() {
         }
         ledger.check(&path).await;
     }
+    assert!(hits >= 2, "only {hits} syncs failed");
 }
 
 fn journal_of(dir: &Path) -> PathBuf {
