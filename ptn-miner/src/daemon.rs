@@ -156,6 +156,9 @@ pub async fn run_on(
     let given = Given::take(&config, sockets, &stop).await?;
     let took_over = given.took_over;
     let opened = open_store(&config, hotkey.hotkey(), took_over).await?;
+    if let Some(files) = opened.passed_over(&config.data_dir) {
+        tracing::warn!("{files}");
+    }
     let lock = || lock_hotkey(&config, hotkey.hotkey());
     let _in_use = match patiently(took_over, lock).await {
         // Validators of one's own, listed by hand, have no budget that two miners could fight over.

@@ -125,6 +125,9 @@ async fn serve(prepared: Prepared, mut sockets: Sockets) -> Result<(), Box<dyn s
         return Err(format!("the service manager hands down {unused}, which nothing here uses; name one ListenStream= in the socket unit").into());
     }
     let opened = place.open(&rules).await?;
+    if let Some(files) = opened.passed_over(&data_dir) {
+        tracing::warn!("{files}");
+    }
     let guard = guarding.map(|on| {
         tokio::spawn(on.clone().read_prices(stop.clone()));
         AppGuard { takes_prices: on.takes_prices(), guard: on.guard }

@@ -455,7 +455,19 @@ async fn receipts_and_verify_work_on_a_database_and_survive_a_move() {
     let (folder, url) = (format!("fs:{}", home.data().display()), database.url());
     let mut server = home.server(SERVER, &["--store", &url]);
     let address = server.up().await["address"].as_str().unwrap().to_owned();
+    // A script that goes on dropping files is told that nobody looks there.
+    home.make_data();
+    std::fs::create_dir_all(home.data().join("received_signals")).unwrap();
+    let dropped = home.data().join("received_signals/dropped");
+    std::fs::write(&dropped, "{}").unwrap();
     let mut miner = home.miner(MINER, &["--store", &url]);
+    let said = |line: &serde_json::Value| {
+        line["message"]
+            .as_str()
+            .is_some_and(|m| m.starts_with("1 in ") && m.contains("send --file"))
+    };
+    miner.line(said).await;
+    std::fs::remove_file(dropped).unwrap();
     miner.up().await;
     for id in ["r-1", "r-2"] {
         let order = json!({"trade_pair": "BTCUSDC", "order_type": "long", "leverage": "0.1",

@@ -186,6 +186,20 @@ impl Opened {
         }
     }
 
+    /// Says what files in a data directory nobody looks at, because the signals are in a database.
+    pub fn passed_over(&self, data_dir: &Path) -> Option<String> {
+        let Self::Pg(store) = self else { return None };
+        let folder = data_dir.join("received_signals");
+        let files = std::fs::read_dir(&folder).map_or(0, Iterator::count);
+        (files > 0).then(|| {
+            format!(
+                "{files} in {} will not be sent: with {} nothing is picked up there; give each to ptn-cli send --file, or move a data directory's signals with ptn-cli signals migrate",
+                folder.display(),
+                store.name()
+            )
+        })
+    }
+
     /// Waits until the store stops for good, and says why. A database does not: it is waited for.
     pub async fn failed(&self) -> StoreError {
         match self {
