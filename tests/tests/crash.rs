@@ -22,6 +22,7 @@ use ptn_core::rules::{Era, Rules};
 use ptn_core::signal::OrderUuid;
 use ptn_core::store::conformance::signal;
 use ptn_core::store::fs::FsOptions;
+use ptn_core::store::fs::probe::sealed_line;
 use ptn_core::store::{Accepted, Filter, FsStore, SignalStore, StoreError};
 use tempfile::TempDir;
 
@@ -322,6 +323,23 @@ async fn a_failed_sync_stops_the_store_and_a_restart_knows_what_was_said() {
 
 fn journal_of(dir: &Path) -> PathBuf {
     dir.join(".ptn/journal/journal.log")
+}
+
+#[tokio::test]
+async fn the_journal_of_a_newer_release_is_refused_and_left_as_it_is() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("mining");
+    let store = FsStore::open(&path, options()).unwrap();
+    drop(store.accept(&signal("s0", 0)).await.unwrap());
+    drop(store);
+    let journal = std::fs::read(journal_of(&path)).unwrap();
+    let first = journal.iter().position(|b| *b == b'\n').unwrap() + 1;
+    let mut newer = sealed_line(br#"{"kind":"journal","version":2,"seq":0}"#, true);
+    newer.extend_from_slice(&journal[first..]);
+    std::fs::write(journal_of(&path), &newer).unwrap();
+    let refused = FsStore::open_owner(&path, options()).unwrap_err().to_string();
+    assert!(refused.contains("use the version that wrote it"), "{refused}");
+    assert_eq!(std::fs::read(journal_of(&path)).unwrap(), newer);
 }
 
 #[tokio::test]

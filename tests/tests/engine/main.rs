@@ -375,6 +375,24 @@ async fn pacing_waits_instead_of_burning_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_validator_that_seems_to_be_down_is_tried_with_one_order_at_a_time() {
+    let down = vec![Answer::Unreachable; 400];
+    let slow =
+        ScriptedTransport::new(script(&[("v1", &down)]), true).slow("v1", Duration::from_secs(1));
+    let bench = Bench::new(Era::Y2026, one(), slow, |p| {
+        p.waits = vec![Duration::from_millis(100); 20];
+        p.max_age.clear();
+    });
+    for pair in ["BTCUSDC", "ETHUSDC", "SOLUSDC", "XRPUSDC", "DOGEUSDC"] {
+        bench.send(&pair.to_lowercase(), pair).await;
+    }
+    tokio::time::sleep(Duration::from_millis(10_500)).await;
+    // All five at once, which is how it shows; then one after the other, a second each.
+    let attempts = bench.engine.health()[0].attempts;
+    assert!((12..=14).contains(&attempts), "{attempts} attempts");
+}
+
+#[tokio::test(start_paused = true)]
 async fn signals_without_a_pair_are_barriers() {
     let slow = ScriptedTransport::new([], true).slow("v1", Duration::from_secs(1));
     let bench = Bench::new(Era::Y2026, vec![validator("v1", 0.9)], slow, |_| {});
