@@ -47,7 +47,8 @@ pub struct DirectoryOptions {
     /// Where the last metagraph is kept; nowhere when absent.
     pub cache: Option<MetagraphCache>,
     /// The hotkey that will sign. While it is no member, the first list is not published, so that
-    /// nothing is sent before somebody has looked at the state.
+    /// nothing is sent before somebody has looked at the state. It is never in the list, and neither is
+    /// whoever states its address.
     pub member: Option<String>,
 }
 
@@ -311,8 +312,14 @@ impl ChainDirectory {
 
     /// Puts the list into use and returns whether it changed.
     fn publish(&self, metagraph: &Metagraph) -> bool {
-        let list: Vec<Validator> =
-            metagraph.neurons.iter().filter_map(|neuron| self.validator(neuron)).collect();
+        let member = self.options.member.as_deref();
+        let own = metagraph.neurons.iter().find(|neuron| Some(neuron.hotkey.as_str()) == member);
+        // Nobody sends to itself, also when somebody else states its address.
+        let is_own = |neuron: &Neuron| {
+            own.is_some_and(|own| own.hotkey == neuron.hotkey || own.axon == neuron.axon)
+        };
+        let others = metagraph.neurons.iter().filter(|neuron| !is_own(neuron));
+        let list: Vec<Validator> = others.filter_map(|neuron| self.validator(neuron)).collect();
         if list.is_empty() && !self.list.borrow().is_empty() {
             tracing::warn!(
                 block = metagraph.block,

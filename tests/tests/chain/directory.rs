@@ -55,6 +55,27 @@ async fn the_list_holds_who_serves_with_trust_stake_permit_and_wire() {
 }
 
 #[tokio::test]
+async fn the_member_itself_and_whoever_states_its_address_are_not_in_the_list() {
+    let node = builder().start().await.unwrap();
+    node.move_axon(NETUID, &address(2), Some(axon(9_100)));
+    for (member, left) in [(address(1), vec![9_100]), (address(2), vec![8_091])] {
+        let mut options = on_request();
+        options.member = Some(member);
+        let directory = ChainDirectory::new(client(&node), options);
+        directory.open().await.unwrap();
+        let ports: Vec<_> = directory.watch().borrow().iter().map(|v| v.port).collect();
+        assert_eq!(ports, left);
+    }
+    node.move_axon(NETUID, &address(2), Some(axon(8_091)));
+    let mut options = on_request();
+    options.member = Some(address(1));
+    let directory = ChainDirectory::new(client(&node), options);
+    directory.open().await.unwrap();
+    assert!(directory.watch().borrow().is_empty(), "the second states the address of the first");
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn changes_are_seen_on_schedule_and_on_a_hint() {
     let node = builder().start().await.unwrap();
     for scheduled in [true, false] {
