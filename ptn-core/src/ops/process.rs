@@ -42,8 +42,8 @@ pub fn stop_token() -> std::io::Result<CancellationToken> {
                 #[allow(clippy::exit, reason = "the user asked twice")]
                 std::process::exit(130);
             }
-            tracing::info!("stopping; once more to stop at once");
             stop.cancel();
+            tracing::info!("stopping; once more to stop at once");
         }
     });
     Ok(token)

@@ -637,9 +637,21 @@ const WALLET_PASSWORD_FILE: Setting = setting(
 /// Which wallet, for commands about wallets; all of them are settings of the miner too.
 pub const WALLET: &[Setting] = &[WALLET_PATH, WALLET_NAME, WALLET_HOTKEY, WALLET_PASSWORD_FILE];
 
-/// An address without its password. Whatever stands before the last `@` may belong to it.
+/// An address without its password. Whatever stands before the last `@` may belong to it; of what is
+/// no address at all nobody knows where it has one.
 pub(super) fn hide_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let folder = text == "fs" || text.starts_with("fs:");
+    if folder || !text.contains(['@', ':', '=']) {
+        return text.to_owned();
+    }
+    let Some((scheme @ ("postgres" | "postgresql"), rest)) = text.split_once("://") else {
+        return "***".to_owned();
+    };
+    let place = rest.split(['/', '?']).next().unwrap_or_default();
+    let port = place.rsplit_once(':').map_or("", |(_, port)| port);
+    if !rest.contains('@') && !port.chars().all(|c| c.is_ascii_digit()) && !place.ends_with(']') {
+        return format!("{scheme}://***");
+    }
     let rest = match rest.rsplit_once('@') {
         Some((login, place)) => match login.split_once(':') {
             Some((user, _)) => format!("{user}:***@{place}"),
@@ -697,6 +709,16 @@ mod tests {
             ("postgres://me:hunter2@db/ptn", "postgres://me:***@db/ptn"),
             ("postgres://me:hun@ter2@db/ptn", "postgres://me:***@db/ptn"),
             ("postgres://me:hun/ter2@db/ptn", "postgres://me:***@db/ptn"),
+            ("postgres://db:5432/ptn", "postgres://db:5432/ptn"),
+            ("postgres://[::1]:5432/ptn", "postgres://[::1]:5432/ptn"),
+            ("postgres://[::1]/ptn", "postgres://[::1]/ptn"),
+            ("fs:/home/me", "fs:/home/me"),
+            ("postgres://me:hunter2", "postgres://***"),
+            ("postgres:/me:hunter2@db/ptn", "***"),
+            ("postgres//me:hunter2@db/ptn", "***"),
+            ("postgres:me:hunter2@db/ptn", "***"),
+            ("mysql://me:hunter2@db/ptn", "***"),
+            ("host=db password=hunter2", "***"),
             (
                 "postgres://db/ptn?user=me&password=hunter2",
                 "postgres://db/ptn?user=me&password=***",

@@ -66,13 +66,15 @@ impl<W: Write> Write for LogLines<W> {
         };
         let keep = |c: char| self.colours && c == '\u{1b}';
         let safe = written_out(line, &keep, |out, unit| write!(out, "\\u{unit:04x}"));
-        // One call, so that lines of several processes do not mix.
-        self.inner.write_all(format!("{safe}{end}").as_bytes())?;
+        // One call, so that lines of several processes do not mix. A log that nobody takes (a closed
+        // pipe, a full disk) is lost; the program goes on.
+        self.inner.write_all(format!("{safe}{end}").as_bytes()).ok();
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        self.inner.flush().ok();
+        Ok(())
     }
 }
 

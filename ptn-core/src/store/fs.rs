@@ -381,8 +381,9 @@ impl SignalStore for FsStore {
                     && index.done(id).is_none_or(|done| done.stored().is_none())
             }));
         }
-        all.sort_by_key(|stored| std::cmp::Reverse(stored.seq));
-        all.dedup_by_key(|stored| stored.seq);
+        let place = |stored: &StoredSignal| (stored.seq, stored.signal.id().clone());
+        all.sort_by_cached_key(|stored| std::cmp::Reverse(place(stored)));
+        all.dedup_by(|a, b| place(a) == place(b));
         all.truncate(filter.limit());
         Ok(all)
     }

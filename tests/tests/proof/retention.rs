@@ -72,6 +72,31 @@ async fn archived_signals_are_still_known_shown_and_complete() {
 }
 
 #[tokio::test]
+async fn only_signals_are_deleted_whatever_else_lies_there() {
+    let dir = lived_in().await;
+    let archived = dir.path().join("archived_signals");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut others = vec![elsewhere.path().join("cat.jpg")];
+    std::fs::create_dir_all(archived.join("photos")).unwrap();
+    std::fs::create_dir_all(archived.join("2024-01")).unwrap();
+    others.extend(["photos/cat.jpg", "2024-01/notes.txt"].map(|name| archived.join(name)));
+    let long_ago = std::time::SystemTime::now() - 900 * DAY;
+    for path in &others {
+        std::fs::write(path, "{}").unwrap();
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    std::os::unix::fs::symlink(elsewhere.path(), archived.join("2024-02")).unwrap();
+    std::fs::create_dir(archived.join("2024-03")).unwrap();
+    let store = later(400)(dir.path());
+    let done = store.tidy(keep(30, Some(365))).await.unwrap();
+    assert_eq!((done.archived, done.deleted), (3, 3));
+    for path in &others {
+        assert!(path.exists(), "{} is gone", path.display());
+    }
+    assert!(archived.join("2024-03").exists(), "an empty folder that was not emptied here");
+}
+
+#[tokio::test]
 async fn what_was_deleted_on_purpose_is_not_missing() {
     let dir = lived_in().await;
     forget_journal(dir.path()).await;

@@ -94,6 +94,15 @@ async fn every_kind_of_damage_is_found_and_named() {
             let to = dir.join("failed_signals/two");
             std::fs::rename(dir.join("processed_signals/two"), to).unwrap();
         }),
+        ("the end of the journal is cut at a line", "journal_behind", true, |dir| {
+            let path = dir.join(".ptn/journal/journal.log");
+            let text = std::fs::read_to_string(&path).unwrap();
+            let (head, rest) = text.split_once('\n').unwrap();
+            let seq = head.rsplit_once("\"seq\":").unwrap().1.trim_end_matches('}');
+            assert!(rest.contains("accept") && seq.parse::<u64>().unwrap() >= 3, "{head}");
+            let zero = br#"{"kind":"journal","version":1,"seq":0}"#;
+            std::fs::write(&path, ptn_core::store::fs::probe::sealed_line(zero, true)).unwrap();
+        }),
         ("a signal has two ends", "two_ends", true, |dir| {
             let from = dir.join("processed_signals/two");
             std::fs::copy(from, dir.join("failed_signals/two")).unwrap();
@@ -113,6 +122,44 @@ async fn every_kind_of_damage_is_found_and_named() {
         let seen = verify(dir.path()).unwrap();
         assert!(broken(&seen).contains(code), "{what}: {:?}", seen.findings);
         assert!(!seen.is_sound());
+    }
+}
+
+#[tokio::test]
+async fn a_signal_whose_file_was_changed_is_neither_shown_nor_sent_again() {
+    let dir = lived_in().await;
+    forget_journal(dir.path()).await;
+    let (from, to) = (dir.path().join("processed_signals/two"), "failed_signals/two");
+    let text = std::fs::read_to_string(&from).unwrap();
+    std::fs::remove_file(from).unwrap();
+    let failed = text.replace("\"processed\"", "\"failed\"").replace("LONG", "SHORT");
+    std::fs::write(dir.path().join(to), failed).unwrap();
+    let store = store(dir.path());
+    for error in [
+        store.retry(&id("two")).await.unwrap_err(),
+        store.get(&id("two")).await.map(drop).unwrap_err(),
+    ] {
+        let said = error.to_string();
+        assert!(error.code() == "store_corrupt" && said.contains(to), "{said}");
+        assert!(said.contains("not the one that was accepted"), "{said}");
+    }
+    // The original is still known under its id.
+    let same = store.accept(&signal("two", "BTCUSDC")).await.unwrap();
+    assert!(matches!(same, ptn_core::store::Accepted::Same { .. }), "{same:?}");
+}
+
+#[tokio::test]
+async fn without_its_journal_a_store_goes_on_after_what_is_finished() {
+    let dir = lived_in().await;
+    forget_journal(dir.path()).await;
+    std::fs::remove_dir_all(dir.path().join(".ptn")).unwrap();
+    let store = store(dir.path());
+    let new = store.accept(&signal("five", "BTCUSDC")).await.unwrap();
+    let ptn_core::store::Accepted::New { seq } = new else { panic!("{new:?}") };
+    assert!(seq > 3, "the place {seq} is taken");
+    let ids = ptn_core::store::transfer::Transfer::ids(&*store).await.unwrap();
+    for name in ["one", "two", "three", "five"] {
+        assert!(ids.contains(&id(name)), "{name} is not moved along: {ids:?}");
     }
 }
 

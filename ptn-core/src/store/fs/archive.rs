@@ -4,7 +4,7 @@
 //! as used, and nothing else is known. A file with a `.reason.txt` beside it was never accepted.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -27,7 +27,11 @@ impl Archive for Spool {
         for state in FOLDERS {
             let Some((_, text)) = self.read_finished(state, id.as_str())? else { continue };
             return Ok(Some(match legacy::read_finished(&text) {
-                Some(s) => Standing::finished(s.seq, s.signal.digest(), s.state),
+                // What was accepted, whatever the file says by now.
+                Some(s) => {
+                    let digest = legacy::stated_digest(&text).unwrap_or(s.signal.digest());
+                    Standing::finished(s.seq, digest, s.state)
+                }
                 None => Standing::finished(0, [0; 32], state),
             }));
         }
@@ -36,8 +40,14 @@ impl Archive for Spool {
 
     fn load(&self, id: &OrderUuid) -> Result<Option<StoredSignal>, StoreError> {
         for state in FOLDERS {
-            if let Some((_, text)) = self.read_finished(state, id.as_str())? {
-                return Ok(legacy::read_finished(&text));
+            if let Some((path, text)) = self.read_finished(state, id.as_str())? {
+                let stored = legacy::read_finished(&text);
+                let accepted = legacy::stated_digest(&text);
+                if stored.as_ref().is_some_and(|s| accepted != Some(s.signal.digest())) {
+                    let what = "the signal in it is not the one that was accepted: its digest differs; put the file back from a backup, or send a new order".to_owned();
+                    return Err(StoreError::Corrupt { path, at: 0, what });
+                }
+                return Ok(stored);
             }
         }
         Ok(None)
@@ -45,15 +55,15 @@ impl Archive for Spool {
 }
 
 impl Spool {
-    /// The ids of all finished signals of ours, by their place.
-    pub(super) fn finished_ids(&self) -> Result<BTreeMap<u64, OrderUuid>, StoreError> {
-        let mut ids = BTreeMap::new();
+    /// All finished signals of ours, by their place. Two have the same one when the journal was lost.
+    pub(super) fn finished_ids(&self) -> Result<BTreeSet<(u64, OrderUuid)>, StoreError> {
+        let mut ids = BTreeSet::new();
         for state in FOLDERS {
             for folder in self.layout.finished_folders(state) {
                 for (_, name) in newest_names(&folder).map_err(io_error("cannot list", &folder))? {
                     let Ok(Some(text)) = read_in(&folder, state, &name) else { continue };
                     if let Some(stored) = legacy::read_finished(&text) {
-                        ids.insert(stored.seq, stored.signal.id().clone());
+                        ids.insert((stored.seq, stored.signal.id().clone()));
                     }
                 }
             }
@@ -127,7 +137,12 @@ fn read_in(folder: &Path, state: SignalState, name: &str) -> Result<Option<Strin
 
 fn newest_names(folder: &Path) -> io::Result<BinaryHeap<(SystemTime, Box<str>)>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
+    let entries = match std::fs::read_dir(folder) {
+        // A month that retention has just emptied.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(names.into()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         if name.ends_with(".reason.txt") {

@@ -387,7 +387,13 @@ impl Journal {
     ) -> Result<Self, StoreError> {
         let path = &spool.layout.journal;
         if !path.exists() {
-            replace(spool, std::iter::once(Fact::Head { last_seq: 0 }))?;
+            // Places of before stay taken, also when the journal was not copied along.
+            let last_seq = spool.finished_ids()?.last().map_or(0, |(seq, _)| *seq);
+            if last_seq > 0 {
+                tracing::warn!(path = %path.display(), last_seq,
+                    "the journal is missing, and finished signals are here: what was unfinished is not known any more, and the order of arrival goes on after them");
+            }
+            replace(spool, std::iter::once(Fact::Head { last_seq }))?;
         }
         let root_id =
             identity(&spool.layout.root).map_err(io_error("cannot read", &spool.layout.root))?;

@@ -23,6 +23,8 @@ use crate::record::{SignalState, legacy};
 use crate::signal::OrderUuid;
 use crate::store::{StoreError, UnixMs};
 
+/// Where files go whose time is no time.
+const UNDATED: &str = "undated";
 /// How many deleted signals are noted down together.
 const AT_ONCE: usize = 1000;
 /// How long the journal may take to be written anew; what it still tells stays for the next time.
@@ -82,6 +84,7 @@ impl FsStore {
     async fn tidy_once(&self, retention: Retention) -> Result<(Tidied, bool), StoreError> {
         let now = self.shared.now();
         let shared = Arc::clone(&self.shared);
+        let last_seq = shared.index().last_seq();
         self.read(move |spool| {
             let kept = Cell::new(false);
             let told = |id: &str| {
@@ -94,7 +97,7 @@ impl FsStore {
                 done.archived = spool.archive(before(now, age), &told)?;
             }
             if let Some(age) = retention.delete_after {
-                done.deleted = spool.delete(before(now, age), &told)?;
+                done.deleted = spool.delete(before(now, age), last_seq, &told)?;
             }
             Ok((done, kept.get()))
         })
@@ -146,24 +149,35 @@ impl Spool {
         Ok(())
     }
 
-    fn delete(&self, before: SystemTime, told: &dyn Fn(&str) -> bool) -> Result<u64, StoreError> {
+    fn delete(
+        &self,
+        before: SystemTime,
+        last_seq: u64,
+        told: &dyn Fn(&str) -> bool,
+    ) -> Result<u64, StoreError> {
         let mut gone = 0;
         for month in self.layout.months() {
             let mut old = older(&month, before).map_err(io_error("cannot list", &month))?;
-            old.retain(|(name, _)| !told(name));
+            // What others put there is not ours to delete.
+            let ours = |name: &str| {
+                let text = archive::read_text(&month.join(name));
+                text.is_ok_and(|text| legacy::read_finished(&text).is_some())
+            };
+            old.retain(|(name, _)| !told(name) && ours(name));
+            let emptied = !old.is_empty();
             for some in old.chunks(AT_ONCE) {
                 let seqs = some.iter().filter_map(|(name, _)| {
                     let text = archive::read_text(&month.join(name)).ok()?;
                     legacy::read_finished(&text).map(|stored| stored.seq)
                 });
-                self.retire(seqs.collect())?;
+                self.retire(seqs.collect(), last_seq)?;
                 for (name, _) in some {
                     let path = month.join(name);
                     self.remove(&path).map_err(io_error("cannot remove", &path))?;
                     gone += 1;
                 }
             }
-            if std::fs::read_dir(&month).is_ok_and(|mut left| left.next().is_none()) {
+            if emptied && std::fs::read_dir(&month).is_ok_and(|mut left| left.next().is_none()) {
                 // Somebody may just have put a file there.
                 std::fs::remove_dir(&month).ok();
             }
@@ -172,9 +186,9 @@ impl Spool {
     }
 
     /// Notes the places of signals that are about to go.
-    fn retire(&self, seqs: BTreeSet<u64>) -> Result<(), StoreError> {
+    fn retire(&self, seqs: BTreeSet<u64>, last_seq: u64) -> Result<(), StoreError> {
         let path = &self.layout.retired;
-        let mut all = retired(path).map_err(io_error("cannot read", path))?;
+        let mut all = retired(path, last_seq).map_err(io_error("cannot read", path))?;
         all.extend(seqs);
         let text = ranges(&all);
         self.publish(path, &text, SystemTime::now(), true)
@@ -199,15 +213,15 @@ fn older(folder: &Path, before: SystemTime) -> io::Result<Vec<(String, SystemTim
     Ok(names)
 }
 
-/// The places of signals that were deleted on purpose.
-pub(super) fn retired(path: &Path) -> io::Result<BTreeSet<u64>> {
+/// The places of signals that were deleted on purpose, up to the last one that was given out.
+pub(super) fn retired(path: &Path, last_seq: u64) -> io::Result<BTreeSet<u64>> {
     let text = match std::fs::read_to_string(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         other => other?,
     };
     let range = |line: &str| {
         let (first, last) = line.split_once('-').unwrap_or((line, line));
-        Some(first.parse::<u64>().ok()?..=last.parse::<u64>().ok()?)
+        Some(first.parse::<u64>().ok()?..=last.parse::<u64>().ok()?.min(last_seq))
     };
     Ok(text.lines().filter_map(range).flatten().collect())
 }
@@ -230,8 +244,19 @@ impl Layout {
     /// The folders of the months, the latest first.
     pub(super) fn months(&self) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(&self.archived) else { return Vec::new() };
-        let mut months: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-        months.retain(|path| path.is_dir());
+        let month = |entry: std::fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let is_month = name == UNDATED
+                || (name.len() == 7
+                    && name.bytes().enumerate().all(|(at, byte)| match at {
+                        4 => byte == b'-',
+                        _ => byte.is_ascii_digit(),
+                    }));
+            // A link is no folder of ours.
+            let real = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            (is_month && real).then(|| entry.path())
+        };
+        let mut months: Vec<_> = entries.filter_map(|e| month(e.ok()?)).collect();
         months.sort_by(|a, b| b.cmp(a));
         months
     }
@@ -247,7 +272,7 @@ impl Layout {
 
     fn month(&self, at: SystemTime) -> PathBuf {
         let month = jiff::Timestamp::try_from(at)
-            .map_or_else(|_| "undated".to_owned(), |at| at.strftime("%Y-%m").to_string());
+            .map_or_else(|_| UNDATED.to_owned(), |at| at.strftime("%Y-%m").to_string());
         self.archived.join(month)
     }
 }
@@ -260,10 +285,12 @@ mod tests {
     fn places_are_kept_as_ranges() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("retired");
-        assert!(retired(&path).unwrap().is_empty());
+        assert!(retired(&path, 99).unwrap().is_empty());
         let some: BTreeSet<u64> = [1, 2, 3, 7, 9, 10].into();
         assert_eq!(ranges(&some), "1-3\n7-7\n9-10\n");
         std::fs::write(&path, ranges(&some)).unwrap();
-        assert_eq!(retired(&path).unwrap(), some);
+        assert_eq!(retired(&path, 99).unwrap(), some);
+        std::fs::write(&path, "1-3\n7-99999999999999\n").unwrap();
+        assert_eq!(retired(&path, 8).unwrap(), [1, 2, 3, 7, 8].into());
     }
 }

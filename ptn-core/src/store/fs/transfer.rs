@@ -3,7 +3,7 @@
 //! What comes in is written to the journal as if it had happened here; the folders follow. Finished
 //! files of the Python tools are no signals of ours, and stay where they are.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
@@ -28,14 +28,14 @@ impl Transfer for FsStore {
         let mut all = self.read(|spool| spool.finished_ids()).await?;
         let index = self.shared.index();
         // An id may have a file of an earlier end, which is about to be replaced.
-        let known: BTreeMap<u64, OrderUuid> = index
-            .oldest()
-            .map(|(id, entry)| (entry.seq, id.clone()))
-            .chain(index.unsettled().into_iter().map(|(id, entry, _)| (entry.seq, id.clone())))
-            .collect();
+        let live = index.oldest().map(|(id, entry)| (entry.seq, id.clone()));
+        let late = index.unsettled().into_iter().map(|(id, entry, _)| (entry.seq, id.clone()));
+        let known: BTreeSet<(u64, OrderUuid)> = live.chain(late).collect();
         drop(index);
+        let told: BTreeSet<OrderUuid> = known.iter().map(|(_, id)| id.clone()).collect();
+        all.retain(|(_, id)| !told.contains(id));
         all.extend(known);
-        Ok(all.into_values().collect())
+        Ok(all.into_iter().map(|(_, id)| id).collect())
     }
 
     async fn fetch(&self, ids: &[OrderUuid]) -> Result<Vec<StoredSignal>, StoreError> {

@@ -60,7 +60,7 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
                 None if !late.contains(&id) => {
                     places.push((stored.seq, Held::File(folder.join(&name))));
                     if !ended.insert(id.clone()) {
-                        let what = "has a file in processed_signals and one in failed_signals";
+                        let what = "has two files among the finished signals";
                         seen.findings.push(Finding::broken("two_ends", id.as_str(), what));
                     }
                 }
@@ -71,8 +71,19 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
     }
     places.sort_by_key(|(seq, _)| *seq);
     let path = &layout.retired;
-    let mut known = retired(path).map_err(io_error("cannot read", path))?;
+    let last = index.last_seq();
+    let mut known = retired(path, last).map_err(io_error("cannot read", path))?;
     known.extend(places.iter().map(|(seq, _)| *seq));
+    if let Some((seq, _)) = places.last().filter(|(seq, _)| *seq > last) {
+        let what = format!(
+            "a finished signal has the place {seq}, and the journal gave out only {last}: lines at its end are lost, with the signals that were on them"
+        );
+        seen.findings.push(Finding::broken(
+            "journal_behind",
+            layout.journal.display().to_string(),
+            what,
+        ));
+    }
     missing(&index, &known, &mut seen.findings);
     let mut audit = Audit::default();
     for (_, held) in places {
