@@ -23,7 +23,10 @@ type Id = usize;
 
 #[derive(Debug, Clone)]
 enum Change {
+    /// At the end.
     Write(u64, Vec<u8>),
+    /// Over what is there.
+    Again(u64, Vec<u8>),
     Cut(u64),
     Mark(SystemTime),
 }
@@ -303,6 +306,14 @@ fn apply(content: &mut Content, change: &Change) {
             content.safe.resize(usize::try_from(*at).unwrap(), 0);
             content.safe.extend_from_slice(bytes);
         }
+        Change::Again(at, bytes) => {
+            let from = usize::try_from(*at).unwrap();
+            let to = from + bytes.len();
+            if content.safe.len() < to {
+                content.safe.resize(to, 0);
+            }
+            content.safe[from..to].copy_from_slice(bytes);
+        }
         Change::Cut(len) => content.safe.resize(usize::try_from(*len).unwrap(), 0),
         Change::Mark(at) => content.mark = Some(*at),
     }
@@ -359,6 +370,14 @@ impl Disk for SimDisk {
         }
     }
 
+    fn write_again(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let last = self.call("write again", &format!("{} bytes", bytes.len()), false)?;
+        RealDisk.write_again(path, at, bytes)?;
+        let id = self.id_at(path);
+        self.state().contents[id].unsynced.push(Change::Again(at, bytes.to_vec()));
+        self.done(last, Ok(()))
+    }
+
     fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
         let last = self.call("cut", &format!("to {len}"), false)?;
         RealDisk.truncate(file, len)?;
@@ -388,7 +407,8 @@ impl Disk for SimDisk {
             Err(fault) => {
                 if matches!(fault, Fault::Error(_)) {
                     // Not on the list of what is to be written any more.
-                    content.unsynced.retain(|change| !matches!(change, Change::Write(..)));
+                    let written = |c: &Change| matches!(c, Change::Write(..) | Change::Again(..));
+                    content.unsynced.retain(|change| !written(change));
                 }
                 Err(fault.into())
             }

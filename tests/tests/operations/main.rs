@@ -11,6 +11,7 @@
 mod clock;
 mod disk;
 mod drain;
+mod log;
 mod replace;
 
 use ptn_core::validator::{LoopbackValidator, ValidatorOptions};

@@ -7,7 +7,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -23,6 +23,9 @@ pub trait Disk: std::fmt::Debug + Send + Sync {
     fn open_append(&self, path: &Path, create: bool) -> io::Result<File>;
     /// Writes everything.
     fn write_all(&self, file: &File, bytes: &[u8]) -> io::Result<()>;
+    /// Writes bytes that are there once more, so that the next sync writes them whatever became of
+    /// earlier ones.
+    fn write_again(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Cuts a file.
     fn truncate(&self, file: &File, len: u64) -> io::Result<()>;
     /// Sets the time of the last change.
@@ -69,6 +72,12 @@ impl Disk for RealDisk {
 
     fn write_all(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
         file.write_all(bytes)
+    }
+
+    fn write_again(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+        // Not through the file that appends: there the place would not count.
+        let file = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+        file.write_all_at(bytes, at)
     }
 
     fn truncate(&self, file: &File, len: u64) -> io::Result<()> {

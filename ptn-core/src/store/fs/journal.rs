@@ -374,8 +374,9 @@ pub(super) struct Journal {
     root_id: Identity,
     /// Up to here everything was read and is complete.
     len: u64,
-    /// Whether something was read that its writer may not have synced before it died.
-    unsure: bool,
+    /// Where the last batch of another writer begins, as long as it is not known to be synced: its
+    /// writer may have died, or its sync may have failed.
+    unsure: Option<u64>,
 }
 
 impl Journal {
@@ -412,7 +413,7 @@ impl Journal {
         let dir = &spool.layout.journal_dir;
         spool.disk.sync_dir(dir).map_err(io_error("cannot sync", dir))?;
         let file_id = (meta.dev(), meta.ino());
-        let mut journal = Self { file, file_id, root_id, len: 0, unsure: false };
+        let mut journal = Self { file, file_id, root_id, len: 0, unsure: None };
         journal.read(spool, reader)?;
         journal.make_sure(spool)?;
         if journal.len == 0 {
@@ -485,7 +486,7 @@ impl Journal {
             }
             let at = self.len;
             let complete = line.pop_if(|last| *last == b'\n').is_some();
-            let Some((_, json)) = content(&line).filter(|_| complete) else {
+            let Some((begins, json)) = content(&line).filter(|_| complete) else {
                 // The first line was synced before the file got its name.
                 let torn = at > 0 && (!complete || line.contains(&0));
                 if !torn || self.batch_follows(at, path)? {
@@ -512,19 +513,33 @@ impl Journal {
                 StoreError::Corrupt { path: path.clone(), at, what }
             })?;
             self.len += read as u64;
-            self.unsure = true;
+            if begins || self.unsure.is_none() {
+                self.unsure = Some(at);
+            }
         }
     }
 
     /// Syncs what others wrote, unless a batch of ours did since: only then may anybody be told that
     /// it is safe.
     pub(super) fn make_sure(&mut self, spool: &Spool) -> Result<(), StoreError> {
-        if self.unsure {
+        if self.unsure.is_some() {
             let path = &spool.layout.journal;
+            self.write_again(spool).map_err(io_error("cannot write", path))?;
             spool.disk.sync(&self.file).map_err(io_error("cannot sync", path))?;
-            self.unsure = false;
+            self.unsure = None;
         }
         Ok(())
+    }
+
+    /// Writes the last batch of another writer once more, as it is. If its sync failed, the system may
+    /// hold it for written, and then no later sync writes it. All batches before it were synced:
+    /// otherwise it would not have been begun.
+    fn write_again(&self, spool: &Spool) -> std::io::Result<()> {
+        use std::io::Read as _;
+        let Some(at) = self.unsure else { return Ok(()) };
+        let mut batch = Vec::new();
+        At { file: &self.file, at }.take(self.len.saturating_sub(at)).read_to_end(&mut batch)?;
+        spool.disk.write_again(&spool.layout.journal, at, &batch)
     }
 
     /// Whether a line that begins a batch stands somewhere behind an unreadable one: then what is
@@ -573,6 +588,7 @@ impl Journal {
         batch: &Encoded,
     ) -> Result<(), Failure> {
         let path = &spool.layout.journal;
+        self.write_again(spool).map_err(|e| Failure::Refused(io_error("cannot write", path)(e)))?;
         if let Err(e) = spool.disk.write_all(&self.file, &batch.bytes) {
             // What the write left behind is cut off now, or else by the next one to take the lock.
             if let Err(e) = spool.disk.truncate(&self.file, self.len) {
@@ -586,7 +602,7 @@ impl Journal {
             return Err(Failure::Uncertain(format!("sync of {}: {e}", path.display())));
         }
         self.len += batch.bytes.len() as u64;
-        self.unsure = false;
+        self.unsure = None;
         Ok(())
     }
 
@@ -606,7 +622,7 @@ impl Journal {
         self.file = file;
         self.file_id = (meta.dev(), meta.ino());
         self.len = len;
-        self.unsure = false;
+        self.unsure = None;
         Ok(())
     }
 }

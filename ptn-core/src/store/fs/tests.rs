@@ -80,6 +80,10 @@ impl Disk for FaultyDisk {
         }
         RealDisk.write_all(file, bytes)
     }
+    fn write_again(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.call(Call::Any)?;
+        RealDisk.write_again(path, at, bytes)
+    }
     fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
         self.call(Call::Any)?;
         RealDisk.truncate(file, len)

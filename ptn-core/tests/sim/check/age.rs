@@ -19,7 +19,7 @@ const CLOSE: Ms = 5_000;
 fn age(facts: &Facts<'_>, uuid: &str, host: Option<usize>, i: usize) -> Option<(Ms, Ms)> {
     let now = facts.at(i);
     let mut wall = 0_i64;
-    let (mut first, mut stored) = (None, None);
+    let (mut first, mut stored, mut seen) = (None, None, None);
     let mut runs = Vec::new();
     let mut steps = Vec::new();
     for (j, at, event) in facts.events().take_while(|(j, ..)| *j < i) {
@@ -37,24 +37,31 @@ fn age(facts: &Facts<'_>, uuid: &str, host: Option<usize>, i: usize) -> Option<(
             Event::Acked { uuid: u, seq: Some(_), .. } if u == uuid => {
                 stored = Some((j, at, wall));
             }
+            Event::Acked { uuid: u, .. } | Event::Tried { uuid: u, .. } if u == uuid => {
+                seen.get_or_insert((j, at, wall));
+            }
             // Its age begins anew.
             Event::RetryAsked { uuid: u } if u == uuid => {
                 first = Some((j, at, wall));
-                stored = None;
+                (stored, seen) = (None, None);
             }
             _ => {}
         }
     }
     let (first, (run, run_at, run_wall)) = (first?, *runs.last()?);
-    let stored = stored.unwrap_or(first);
     let unsure = |from: Ms, to: Ms| steps.iter().any(|(at, _)| *at >= from && *at <= to);
-    if unsure(first.1, stored.1 + CLOSE) || unsure(run_at, run_at + CLOSE) {
-        return None;
-    }
     // Another process takes it up at a moment that nobody outside sees.
     let several =
         facts.events().any(|(.., e)| matches!(e, Event::Started { host, .. } if *host > 0));
     if several && unsure(first.1, now) {
+        return None;
+    }
+    // A statement without an answer is carried out at once or later, by the latest when somebody sees it.
+    let stored = match stored {
+        None if several => seen?,
+        stored => stored.unwrap_or(first),
+    };
+    if unsure(first.1, stored.1 + CLOSE) || unsure(run_at, run_at + CLOSE) {
         return None;
     }
     let since = |(accepted, at, its_wall): (usize, Ms, i64)| {

@@ -109,6 +109,11 @@ pub(super) fn ended(facts: &Facts<'_>, say: Say<'_>) {
             say(ENDS, format!("{uuid}: ended {} times", ends.len()));
         }
         let last = ends.last().map(|(.., state)| *state);
+        // Another round was asked for since, and its end was not heard of.
+        let again = facts.retries.get(*uuid).into_iter().flatten().max();
+        if again > ends.last().map(|(i, ..)| i) {
+            continue;
+        }
         match facts.ledger.end.get(*uuid) {
             None => say(ENDS, format!("{uuid}: was finished, and is not in the store any more")),
             Some(end) if Some(end.state) != last => {
