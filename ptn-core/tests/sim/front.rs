@@ -40,6 +40,10 @@ impl Front {
         let mut call = pin!(call);
         let mut first = true;
         let result = poll_fn(|cx| {
+            // The answer to a dead process is dropped, and so is whoever would ask again.
+            if self.life.is_over() {
+                return Poll::Pending;
+            }
             let polled = call.as_mut().poll(cx);
             if std::mem::take(&mut first)
                 && polled.is_pending()
