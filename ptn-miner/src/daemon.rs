@@ -153,8 +153,15 @@ pub async fn run_on(
         Source::File(file) => Some(validators::read(file)?),
         Source::Chain(_) => None,
     };
-    let given = Given::take(&config, sockets, &stop).await?;
-    let took_over = given.took_over;
+    let mut given = Given::ask(&config, sockets)?;
+    let took_over = given.takes_over();
+    // Whatever can go wrong shall do so while the other one still delivers.
+    let mut listening = None;
+    if took_over {
+        rehearse(&config).await?;
+        listening = Some(given.listen(&config).await?);
+    }
+    given.take_over(&stop).await;
     let opened = open_store(&config, hotkey.hotkey(), took_over).await?;
     if let Some(files) = opened.passed_over(&config.data_dir) {
         tracing::warn!("{files}");
@@ -172,7 +179,10 @@ pub async fn run_on(
     if let Err(error) = private_folder(&config.data_dir).and_then(|()| nonce::keep(&nonces)) {
         tracing::warn!(file = %nonces.display(), %error, "the last nonce cannot be kept for the next run");
     }
-    let listening = given.listen(&config).await?;
+    let listening = match listening {
+        Some(listening) => listening,
+        None => given.listen(&config).await?,
+    };
     _offer = listening.offer(&config, &stop);
     let (monitor_listener, server_listener) = (listening.monitor, listening.server);
 
@@ -316,6 +326,19 @@ pub async fn run_on(
     begun?;
     tracing::info!("stopped; what is unfinished continues at the next start");
     Ok(served?)
+}
+
+/// Does everything once that a start does and another miner does not stand in the way of.
+async fn rehearse(config: &MinerConfig) -> Result<(), MinerError> {
+    let opened = config.store.open(&config.rules).await?;
+    config.guard.clone().build(&config.data_dir)?;
+    if let Some((_, server)) = &config.server {
+        let mut server = server.clone();
+        server.data_dir.clone_from(&config.data_dir);
+        App::new(server, opened.signals(), Arc::clone(&config.rules))?;
+    }
+    opened.close().await;
+    Ok(())
 }
 
 /// Moves and deletes old processed signals, now and every hour.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use ptn_core::ops::handover::{self, Leaving, Offer};
+use ptn_core::ops::handover::{self, Leaving, Offer, Taken};
 use ptn_core::ops::sockets::Sockets;
 use ptn_core::ops::store::{Opened, Place};
 use ptn_core::store::StoreError;
@@ -26,8 +26,9 @@ const MONITOR: &str = "monitor";
 const NAMES: [&str; 2] = [SERVER, MONITOR];
 /// By whom a running miner is asked for its sockets.
 const WHO: &str = "miner";
-/// A miner that was asked to end lets attempts under way end first.
-const ENDS_WITHIN: Duration = Duration::from_secs(120);
+/// A miner that was asked to end lets attempts under way end first, for as long as its settings say.
+/// So often it is said that it has not yet.
+const SAYS_EVERY: Duration = Duration::from_secs(30);
 /// Between its last word and the release of its locks.
 const LETS_GO_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -37,8 +38,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(crate) struct Given {
     server: Option<std::net::TcpListener>,
     monitor: Option<std::net::TcpListener>,
-    /// The miner that ran before has been asked to end.
-    pub(crate) took_over: bool,
+    /// The miner that runs, until it is asked to end.
+    running: Option<Taken>,
     managed: bool,
 }
 
@@ -51,12 +52,8 @@ pub(crate) struct Listening {
 }
 
 impl Given {
-    /// Ends the miner that ran before, where that is wanted.
-    pub(crate) async fn take(
-        config: &MinerConfig,
-        mut given: Sockets,
-        stop: &CancellationToken,
-    ) -> Result<Self, MinerError> {
+    /// Asks the miner that runs for its sockets, where that is wanted. It goes on meanwhile.
+    pub(crate) fn ask(config: &MinerConfig, mut given: Sockets) -> Result<Self, MinerError> {
         let wanted_server = config.server.as_ref().map(|(address, _)| *address);
         let mut server = wanted_server.and_then(|_| given.take(SERVER, &NAMES));
         let mut monitor = config.monitor.and_then(|_| given.take(MONITOR, &NAMES));
@@ -67,7 +64,7 @@ impl Given {
             )));
         }
         let managed = server.is_some() || monitor.is_some();
-        let mut took_over = false;
+        let mut running = None;
         if config.takeover {
             let asked = handover::take(&config.data_dir, WHO).map_err(|e| {
                 MinerError::Takeover(format!(
@@ -87,23 +84,33 @@ impl Given {
                 server = server.or(old);
                 let old = taken.socket(MONITOR).filter(|s| fits(s, config.monitor));
                 monitor = monitor.or(old);
-                took_over = true;
-                if let Ok(leaving) = taken.go() {
-                    wait_for(leaving, stop).await?;
-                }
+                running = Some(taken);
             }
         }
-        Ok(Self { server, monitor, took_over, managed })
+        Ok(Self { server, monitor, running, managed })
+    }
+
+    /// Whether another miner runs, and is to be ended.
+    pub(crate) const fn takes_over(&self) -> bool {
+        self.running.is_some()
     }
 
     /// All sockets that the settings ask for.
-    pub(crate) async fn listen(self, config: &MinerConfig) -> Result<Listening, MinerError> {
+    pub(crate) async fn listen(&mut self, config: &MinerConfig) -> Result<Listening, MinerError> {
         let server = config.server.as_ref().map(|(address, _)| *address);
         Ok(Listening {
-            server: listen(self.server, server, "--server.listen").await?,
-            monitor: listen(self.monitor, config.monitor, "--axon.port").await?,
+            server: listen(self.server.take(), server, "--server.listen").await?,
+            monitor: listen(self.monitor.take(), config.monitor, "--axon.port").await?,
             managed: self.managed,
         })
+    }
+
+    /// Ends the miner that runs, if one does. From here on this one must deliver.
+    pub(crate) async fn take_over(&mut self, stop: &CancellationToken) {
+        // Who is gone already need not be waited for.
+        if let Some(Ok(leaving)) = self.running.take().map(Taken::go) {
+            wait_for(leaving, stop).await;
+        }
     }
 }
 
@@ -133,21 +140,28 @@ impl Listening {
     }
 }
 
-async fn wait_for(leaving: Leaving, stop: &CancellationToken) -> Result<(), MinerError> {
+/// Waits for its end, however long its attempts may take: it has stopped accepting, so giving up here
+/// would leave nobody.
+async fn wait_for(mut leaving: Leaving, stop: &CancellationToken) {
     tracing::info!("taking over: waiting for the running miner to end");
-    let waiting = tokio::task::spawn_blocking(move || leaving.wait(ENDS_WITHIN));
-    let ended = tokio::select! {
-        // The start goes on and sees the stop by itself.
-        () = stop.cancelled() => return Ok(()),
-        ended = waiting => ended.unwrap_or(false),
-    };
-    if ended {
-        return Ok(());
+    loop {
+        let waiting = tokio::task::spawn_blocking(move || {
+            let ended = leaving.wait(SAYS_EVERY);
+            (leaving, ended)
+        });
+        let waited = tokio::select! {
+            // The start goes on and sees the stop by itself.
+            () = stop.cancelled() => return,
+            waited = waiting => waited,
+        };
+        match waited {
+            Ok((same, false)) => leaving = same,
+            _ => return,
+        }
+        tracing::warn!(
+            "the miner that runs still lets its attempts end (--shutdown.grace); see its log"
+        );
     }
-    Err(MinerError::Takeover(format!(
-        "the running miner was asked to end and has not after {} s; see its log",
-        ENDS_WITHIN.as_secs()
-    )))
 }
 
 /// Opens the store to deliver from it. The locks of a miner that has just ended may take a moment.

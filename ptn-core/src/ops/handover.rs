@@ -14,7 +14,7 @@ use std::fs::DirBuilder;
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -41,6 +41,21 @@ fn place(data_dir: &Path, who: &str) -> PathBuf {
     let name: String =
         who.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     data_dir.join(".ptn").join(format!("handover-{name}.sock"))
+}
+
+/// The longest path that the address of a socket takes, with room to spare.
+const LONGEST: usize = 100;
+
+/// Does something with the path of a socket, by a shorter name if it is too long for an address.
+fn by_short_name<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let (true, Some(folder), Some(name)) =
+        (path.as_os_str().len() > LONGEST, path.parent(), path.file_name())
+    else {
+        return act(path);
+    };
+    let folder = std::fs::File::open(folder)?;
+    let number = folder.as_fd().as_raw_fd();
+    act(&Path::new("/proc/self/fd").join(number.to_string()).join(name))
 }
 
 /// The old process's side. To be kept until this process has let go of everything: its end is what
@@ -75,7 +90,7 @@ impl Offer {
             // Of a process that is gone, or that we took over from.
             _ => {}
         }
-        let listener = UnixListener::bind(&path)?;
+        let listener = by_short_name(&path, |path| UnixListener::bind(path))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::UnixListener::from_std(listener)?;
@@ -197,7 +212,7 @@ pub struct Taken {
 /// When there is one and it does not answer as it should.
 pub fn take(data_dir: &Path, who: &str) -> io::Result<Option<Taken>> {
     use io::ErrorKind::{ConnectionRefused, NotFound};
-    let mut stream = match UnixStream::connect(place(data_dir, who)) {
+    let mut stream = match by_short_name(&place(data_dir, who), |path| UnixStream::connect(path)) {
         Ok(stream) => stream,
         // The file of a process that was killed refuses.
         Err(e) if matches!(e.kind(), NotFound | ConnectionRefused) => return Ok(None),
@@ -249,7 +264,7 @@ pub struct Leaving(UnixStream);
 
 impl Leaving {
     /// Waits until it has ended; false when it has not after this time. Blocks the thread.
-    pub fn wait(mut self, patience: Duration) -> bool {
+    pub fn wait(&mut self, patience: Duration) -> bool {
         let end = Instant::now() + patience;
         let mut rest = [0; 16];
         loop {
@@ -292,7 +307,7 @@ mod tests {
         let socket = taken.socket("server").unwrap();
         assert!(taken.socket("server").is_none() && taken.socket("monitor").is_none());
         assert!(!stop.is_cancelled(), "nothing changes before the new one is ready");
-        let leaving = taken.go().unwrap();
+        let mut leaving = taken.go().unwrap();
         stop.cancelled().await;
         let mut text = [0; 5];
         socket.accept().unwrap().0.read_exact(&mut text).unwrap();
@@ -302,6 +317,18 @@ mod tests {
         drop(offer);
         assert!(ends.join().unwrap());
         assert!(path.exists(), "it may be the new one's");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_folder_may_be_as_deep_as_the_disk_allows() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(120)).join("e".repeat(120));
+        assert!(take(&deep, "127.0.0.1:8088").unwrap().is_none(), "nobody runs there");
+        std::fs::create_dir_all(&deep).unwrap();
+        let stop = CancellationToken::new();
+        let (_offer, address) = offer(&deep, &stop);
+        let mut taken = take(&deep, "127.0.0.1:8088").unwrap().unwrap();
+        assert_eq!(taken.socket("server").unwrap().local_addr().unwrap(), address);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -69,6 +69,7 @@ macro_rules! store_conformance {
             cancelling_is_a_wish_that_survives,
             only_a_failed_signal_can_be_retried,
             a_retry_sends_only_to_those_who_did_not_acknowledge,
+            a_retried_signal_keeps_its_turn_after_what_was_accepted_before,
             listing_is_newest_first_and_filtered,
             pending_counts_what_is_not_finished,
             watchers_and_listeners_hear_of_changes,
@@ -471,6 +472,39 @@ pub async fn a_retry_sends_only_to_those_who_did_not_acknowledge(factory: &dyn S
     store = restarted(factory, store).await;
     assert_eq!(get(&*store, "a").await.state, SignalState::Processed);
     assert_eq!(store.list(&Filter::default()).await.unwrap().len(), 1);
+}
+
+/// The turn of a retried signal, also across restarts: what was sent before the retry may be repeated,
+/// and must not come after it then.
+pub async fn a_retried_signal_keeps_its_turn_after_what_was_accepted_before(
+    factory: &dyn StoreFactory,
+) {
+    let mut store = factory.create().await;
+    let turns = async |store: &dyn SignalStore| {
+        let mut turns = Vec::new();
+        while turns.len() < 4 {
+            let claimed = store.claim(4).await.unwrap();
+            turns.extend(claimed.iter().map(|lease| lease.stored.signal.id().to_string()));
+        }
+        turns
+    };
+    for (n, name) in ["a", "b", "c"].iter().enumerate() {
+        let _ = accept_new(&*store, &signal(name, u32::try_from(n).unwrap())).await;
+    }
+    for _ in 0..2 {
+        let lease = claim_one(&*store).await;
+        store.finish(&lease, &report(SignalState::Failed, vec![])).await.unwrap();
+    }
+    store.retry(&id("b")).await.unwrap();
+    store.retry(&id("a")).await.unwrap();
+    let _ = accept_new(&*store, &signal("d", 3)).await;
+    assert_eq!(turns(&*store).await, ["c", "b", "a", "d"]);
+    if factory.survives() {
+        for _ in 0..2 {
+            store = factory.reopen(store).await;
+            assert_eq!(turns(&*store).await, ["c", "b", "a", "d"]);
+        }
+    }
 }
 
 /// Listing.

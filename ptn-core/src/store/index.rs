@@ -8,7 +8,7 @@
 //! Only unfinished signals are kept whole. Of finished ones the digest stays as long as their
 //! owner asks for it; the rest is in their files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::{Accepted, Lease, Pending, StoreChange, StoreError, StoredSignal, UnixMs};
@@ -52,8 +52,16 @@ pub(super) enum Record {
         validators: Vec<ValidatorRecord>,
         cancel: bool,
         retried: bool,
+        /// Another turn than that of its acceptance.
+        turn: Option<Turn>,
     },
 }
+
+/// In which order unfinished signals are delivered: after which place in the order of arrival, and
+/// there after how many retries. Who is accepted has its own place and no retry; who is retried comes
+/// after everything that was accepted by then, and stays there over every restart: what was sent in
+/// the meantime must not be repeated after it.
+pub(super) type Turn = (u64, u64);
 
 /// What listeners are told about an accepted signal.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,11 +197,18 @@ pub(super) struct Entry {
     pub(super) cancel: bool,
     /// Whether it failed before, so a file may be left in `failed_signals/`.
     pub(super) retried: bool,
+    /// When it is delivered.
+    turn: Turn,
     /// The lease's token; 0 while nobody holds it.
     token: u64,
 }
 
 impl Entry {
+    /// Its turn, if it was retried.
+    pub(super) fn retried_turn(&self) -> Option<Turn> {
+        self.retried.then_some(self.turn)
+    }
+
     pub(super) fn stored(&self) -> Result<StoredSignal, String> {
         let signal = Signal::from_stored(&self.text).map_err(|e| e.to_string())?;
         Ok(StoredSignal {
@@ -272,7 +287,10 @@ pub(super) struct Batch {
 pub(super) struct Index {
     live: HashMap<OrderUuid, Entry>,
     queue: BTreeMap<u64, OrderUuid>,
-    unclaimed: BTreeSet<u64>,
+    /// The places of those that nobody delivers, by their turn.
+    unclaimed: BTreeMap<Turn, u64>,
+    /// How many retries there were.
+    retries: u64,
     done: HashMap<OrderUuid, Finished>,
     last_seq: u64,
     last_token: u64,
@@ -346,7 +364,10 @@ impl Index {
                 standing.cancel = cancel;
                 batch.touched.insert(id.clone(), standing);
                 let retried = self.live.get(&id).is_some_and(|entry| entry.retried);
-                Ok((Answer::Done, Some(Record::Carry { id, validators, cancel, retried })))
+                Ok((
+                    Answer::Done,
+                    Some(Record::Carry { id, validators, cancel, retried, turn: None }),
+                ))
             }
             Request::Conclude { id, report } => {
                 let Some(mut standing) = standing else { return Err(StoreError::NotFound { id }) };
@@ -431,6 +452,7 @@ impl Index {
                         validators: Vec::new(),
                         cancel: false,
                         retried: false,
+                        turn: (seq, 0),
                         token: 0,
                     },
                 )
@@ -443,7 +465,7 @@ impl Index {
             Record::Finish { id, report } => {
                 let Some(mut entry) = self.live.remove(&id) else { return Err(unknown(&id)) };
                 self.queue.remove(&entry.seq);
-                self.unclaimed.remove(&entry.seq);
+                self.unclaimed.remove(&entry.turn);
                 entry.token = 0;
                 self.done.insert(id, Finished::Whole(Box::new(entry), report));
                 Ok(())
@@ -458,6 +480,8 @@ impl Index {
                     return Err(format!("{id} is retried before it failed"));
                 }
                 self.done.remove(&id);
+                self.retries += 1;
+                let turn = (self.last_seq.max(seq), self.retries);
                 self.insert(
                     id,
                     Entry {
@@ -468,15 +492,22 @@ impl Index {
                         validators,
                         cancel: false,
                         retried: true,
+                        turn,
                         token: 0,
                     },
                 )
             }
-            Record::Carry { id, validators, cancel, retried } => {
+            Record::Carry { id, validators, cancel, retried, turn } => {
                 let entry = self.unfinished(&id)?;
                 entry.validators = validators;
                 entry.cancel = cancel;
                 entry.retried = retried;
+                if let Some(turn) = turn {
+                    let (before, seq) = (std::mem::replace(&mut entry.turn, turn), entry.seq);
+                    self.retries = self.retries.max(turn.1);
+                    self.unclaimed.remove(&before);
+                    self.unclaimed.insert(turn, seq);
+                }
                 Ok(())
             }
         }
@@ -488,7 +519,7 @@ impl Index {
         }
         self.last_seq = self.last_seq.max(entry.seq);
         self.queue.insert(entry.seq, id.clone());
-        self.unclaimed.insert(entry.seq);
+        self.unclaimed.insert(entry.turn, entry.seq);
         self.live.insert(id, entry);
         Ok(())
     }
@@ -508,21 +539,22 @@ impl Index {
     pub(super) fn release_claims(&mut self) {
         for entry in self.live.values_mut() {
             entry.token = 0;
-            self.unclaimed.insert(entry.seq);
+            self.unclaimed.insert(entry.turn, entry.seq);
         }
     }
 
     /// Leases the first unclaimed signals.
     pub(super) fn claim(&mut self, limit: usize) -> Result<Vec<Lease>, (OrderUuid, String)> {
-        let first: Vec<u64> = self.unclaimed.iter().copied().take(limit).collect();
+        let first: Vec<_> =
+            self.unclaimed.iter().map(|(turn, seq)| (*turn, *seq)).take(limit).collect();
         let mut leases = Vec::with_capacity(first.len());
-        for seq in first {
+        for (turn, seq) in first {
             let Some(id) = self.queue.get(&seq) else { continue };
             let Some(entry) = self.live.get_mut(id) else { continue };
             let stored = entry.stored().map_err(|what| (id.clone(), what))?;
             self.last_token += 1;
             entry.token = self.last_token;
-            self.unclaimed.remove(&seq);
+            self.unclaimed.remove(&turn);
             leases.push(Lease { token: self.last_token, stored });
         }
         Ok(leases)

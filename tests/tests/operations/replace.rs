@@ -281,3 +281,37 @@ async fn a_server_that_cannot_start_leaves_the_running_one_as_it_is() {
     let answer = KeepAlive::new(&address).receive_signal(&order("then")).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miner_that_cannot_start_leaves_the_running_one_as_it_is() {
+    let v = validator(0).await;
+    let home = Home::new(&[v.entry(Wire::Btauth)]);
+    let (address, port) = (format!("127.0.0.1:{}", free_port()), free_port().to_string());
+    let flags = ["--server.listen", &address, "--axon.port", &port, "--takeover"];
+    let mut old = home.miner(MINER, &flags);
+    old.up().await;
+    let fails = async |flags: &[&str], wanted: &str| {
+        let (status, said) = home.miner(MINER, flags).end().await;
+        assert!(!status.success() && said.contains(wanted), "{said}");
+        let answer = KeepAlive::new(&address)
+            .receive_signal(&order(wanted.trim_matches('-')))
+            .await
+            .unwrap();
+        assert_eq!(answer.status, 200, "after {wanted}: {}", answer.body);
+    };
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = busy.local_addr().unwrap().port().to_string();
+    fails(&[&flags[..2], &["--axon.port", &taken, "--takeover"]].concat(), "--axon.port").await;
+    let nowhere = format!("postgres://me@127.0.0.1:{}/ptn", free_port());
+    fails(&[&flags[..], &["--store", &nowhere]].concat(), "postgres").await;
+    let secrets = home.data().join("miner_secrets.json");
+    let text = std::fs::read_to_string(&secrets).unwrap();
+    std::fs::remove_file(&secrets).unwrap();
+    let (status, said) = home.miner(MINER, &flags).end().await;
+    assert!(!status.success() && said.contains("no API key"), "{said}");
+    std::fs::write(&secrets, text).unwrap();
+    let mut new = home.miner(MINER, &flags);
+    new.up().await;
+    assert!(old.ended().await.success());
+    home.wait_for("processed_signals", 2).await;
+}

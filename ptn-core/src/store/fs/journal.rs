@@ -32,7 +32,7 @@ use serde_json::value::RawValue;
 use super::durable::{Spool, io_error};
 use crate::record::{DeliveryReport, Progress, ValidatorRecord};
 use crate::signal::OrderUuid;
-use crate::store::index::{Digest, Record, Retried};
+use crate::store::index::{Digest, Record, Retried, Turn};
 use crate::store::{StoreError, UnixMs};
 
 const VERSION: u32 = 1;
@@ -62,6 +62,8 @@ struct Line<'a> {
     cancel: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retried: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    turn: Option<Turn>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     progress: Option<Cow<'a, Progress>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,11 +165,12 @@ fn line(fact: &Fact) -> Result<Line<'_>, serde_json::Error> {
             signal: Some(serde_json::from_str(&r.text)?),
             ..Line::default()
         },
-        Fact::Record(Record::Carry { id, validators, cancel, retried }) => Line {
+        Fact::Record(Record::Carry { id, validators, cancel, retried, turn }) => Line {
             kind: "carry".into(),
             id: Some(id.clone()),
             cancel: Some(*cancel),
             retried: Some(*retried),
+            turn: *turn,
             validators: Some(Cow::Borrowed(validators)),
             ..Line::default()
         },
@@ -242,6 +245,7 @@ fn decode(json: &[u8]) -> Result<Fact, String> {
             validators: validators()?,
             cancel: line.cancel.unwrap_or(false),
             retried: line.retried.unwrap_or(false),
+            turn: line.turn,
         },
         other => return Err(format!("a line of the unknown kind {other:?}")),
     }))

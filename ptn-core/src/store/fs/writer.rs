@@ -401,6 +401,7 @@ fn sum(index: &Index) -> impl Iterator<Item = Record> {
             validators: e.validators.clone(),
             cancel: e.cancel,
             retried: e.retried,
+            turn: e.retried_turn(),
         });
         std::iter::once(accept).chain(carry)
     };

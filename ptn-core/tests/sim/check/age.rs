@@ -19,7 +19,7 @@ const CLOSE: Ms = 5_000;
 fn age(facts: &Facts<'_>, uuid: &str, host: Option<usize>, i: usize) -> Option<(Ms, Ms)> {
     let now = facts.at(i);
     let mut wall = 0_i64;
-    let (mut first, mut stored, mut seen) = (None, None, None);
+    let (mut first, mut last, mut stored, mut seen) = (None, None, None, None);
     let mut runs = Vec::new();
     let mut steps = Vec::new();
     for (j, at, event) in facts.events().take_while(|(j, ..)| *j < i) {
@@ -33,6 +33,9 @@ fn age(facts: &Facts<'_>, uuid: &str, host: Option<usize>, i: usize) -> Option<(
             }
             Event::Submitted { uuid: u } if u == uuid && stored.is_none() => {
                 first.get_or_insert((j, at, wall));
+                if seen.is_none() {
+                    last = Some((j, at, wall));
+                }
             }
             Event::Acked { uuid: u, seq: Some(_), .. } if u == uuid => {
                 stored = Some((j, at, wall));
@@ -43,7 +46,7 @@ fn age(facts: &Facts<'_>, uuid: &str, host: Option<usize>, i: usize) -> Option<(
             // Its age begins anew.
             Event::RetryAsked { uuid: u } if u == uuid => {
                 first = Some((j, at, wall));
-                (stored, seen) = (None, None);
+                (last, stored, seen) = (first, None, None);
             }
             _ => {}
         }
@@ -56,10 +59,11 @@ fn age(facts: &Facts<'_>, uuid: &str, host: Option<usize>, i: usize) -> Option<(
     if several && unsure(first.1, now) {
         return None;
     }
-    // A statement without an answer is carried out at once or later, by the latest when somebody sees it.
+    // Of several submissions any may be the one that was stored; a statement without an answer is even
+    // carried out later, by the latest when somebody sees it.
     let stored = match stored {
         None if several => seen?,
-        stored => stored.unwrap_or(first),
+        stored => stored.or(last).unwrap_or(first),
     };
     if unsure(first.1, stored.1 + CLOSE) || unsure(run_at, run_at + CLOSE) {
         return None;
