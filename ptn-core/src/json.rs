@@ -166,11 +166,24 @@ impl Json {
     /// # Errors
     /// Says what is wrong and at which byte; see the module for what is accepted.
     pub fn parse(bytes: &[u8]) -> Result<Self, JsonError> {
+        Self::parse_as(bytes, false)
+    }
+
+    /// As [`Json::parse`], of a text in which no key stands twice: nobody is to read another value than
+    /// we do.
+    ///
+    /// # Errors
+    /// As [`Json::parse`], and for a key that stands twice in an object.
+    pub fn parse_unique(bytes: &[u8]) -> Result<Self, JsonError> {
+        Self::parse_as(bytes, true)
+    }
+
+    fn parse_as(bytes: &[u8], unique: bool) -> Result<Self, JsonError> {
         let skip = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         let body = bytes.get(skip..).unwrap_or_default();
         let text = std::str::from_utf8(body)
             .map_err(|e| JsonError { what: "not UTF-8", at: skip + e.valid_up_to() })?;
-        let mut parser = Parser { bytes: text.as_bytes(), text, at: 0 };
+        let mut parser = Parser { bytes: text.as_bytes(), text, at: 0, unique };
         parser.blanks();
         let value = parser.value(0)?;
         parser.blanks();
@@ -380,6 +393,7 @@ struct Parser<'a> {
     bytes: &'a [u8],
     text: &'a str,
     at: usize,
+    unique: bool,
 }
 
 impl Parser<'_> {
@@ -457,6 +471,7 @@ impl Parser<'_> {
             self.blanks();
             let value = self.value(depth + 1)?;
             match index.get(&key).and_then(|&at: &usize| members.get_mut(at)) {
+                Some(_) if self.unique => return Err(self.error("a key stands twice")),
                 Some((_, old)) => *old = value,
                 None => {
                     index.insert(key.clone(), members.len());

@@ -13,7 +13,10 @@
 //!  "sha256": "...", "signed_by": "5C4h...", "signature": "0x..."}
 //! ```
 //!
-//! Times are Unix milliseconds by the machine that delivered, nonces are nanoseconds.
+//! Times are Unix milliseconds by the machine that delivered; nonces are nanoseconds, as strings, because
+//! many readers of JSON round whole numbers of that length. The digest is that of the document without
+//! blanks and with the members of every object in the order of their names, so laying it out anew
+//! changes nothing.
 
 use sha2::{Digest as _, Sha256};
 
@@ -68,7 +71,7 @@ impl Receipt {
         let validators: Vec<_> = stored.validators.values().collect();
         let validators = serde_json::to_vec(&validators).ok();
         let validators = validators.and_then(|text| Json::parse(&text).ok());
-        o.set("validators", validators.unwrap_or(Json::Null));
+        o.set("validators", validators.map_or(Json::Null, nonces_as_text));
         let digest = digest(&o);
         o.set("sha256", digest.into());
         Self(o)
@@ -80,7 +83,7 @@ impl Receipt {
     /// What is wrong with it.
     pub fn read(text: &[u8]) -> Result<Self, ReceiptError> {
         let form = |what: &str| ReceiptError::Form(what.to_owned());
-        let Json::Object(o) = Json::parse(text).map_err(|e| form(&e.to_string()))? else {
+        let Json::Object(o) = Json::parse_unique(text).map_err(|e| form(&e.to_string()))? else {
             return Err(form("a JSON object is expected"));
         };
         if o.get("receipt").and_then(Json::as_str) != Some(FORM) {
@@ -162,5 +165,36 @@ fn digest(o: &Object) -> String {
         .filter(|(key, _)| !SEAL.contains(key))
         .map(|(key, value)| (key.to_owned(), value.clone()))
         .collect();
-    hex::encode(Sha256::digest(Json::Object(covered).to_string()))
+    hex::encode(Sha256::digest(sorted(&Json::Object(covered)).to_string()))
+}
+
+/// The members of every object in the order of their names.
+fn sorted(json: &Json) -> Json {
+    match json {
+        Json::Object(o) => {
+            let members: std::collections::BTreeMap<_, _> =
+                o.iter().map(|(key, value)| (key.to_owned(), sorted(value))).collect();
+            Json::Object(members.into_iter().collect())
+        }
+        Json::Array(list) => Json::Array(list.iter().map(sorted).collect()),
+        other => other.clone(),
+    }
+}
+
+/// The nonces of all requests as strings.
+fn nonces_as_text(json: Json) -> Json {
+    match json {
+        Json::Object(o) => {
+            let text = |(key, value): (&str, &Json)| {
+                let value = match value {
+                    Json::Number(number) if key == "nonce" => Json::String(number.clone()),
+                    other => nonces_as_text(other.clone()),
+                };
+                (key.to_owned(), value)
+            };
+            Json::Object(o.iter().map(text).collect())
+        }
+        Json::Array(list) => Json::Array(list.into_iter().map(nonces_as_text).collect()),
+        other => other,
+    }
 }

@@ -57,6 +57,8 @@ async fn one_changed_character_is_found() {
     // However it is laid out.
     let kept = receipt.to_json().to_python_indented();
     assert_eq!(Receipt::read(kept.as_bytes()), Ok(receipt));
+    let nonce = kept.split("\"nonce\": \"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(nonce.len() > 16, "a string, which nobody rounds: {nonce}");
     for (from, to) in
         [("\"accepted\"", "\"rejected\""), ("0.1", "0.2"), ("\"seq\": 2", "\"seq\": 3")]
     {
@@ -64,6 +66,16 @@ async fn one_changed_character_is_found() {
         let changed = Receipt::read(kept.replacen(from, to, 1).as_bytes());
         assert!(matches!(changed, Err(ReceiptError::Changed { .. })), "{from}: {changed:?}");
     }
+    // Members in another order, as databases and tools hand them out.
+    let value: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    let members: Vec<_> = value.as_object().unwrap().iter().rev().collect();
+    let turned = members.iter().map(|(key, value)| format!("{}: {value}", serde_json::json!(key)));
+    let turned = format!("{{{}}}", turned.collect::<Vec<_>>().join(", "));
+    assert_eq!(Receipt::read(turned.as_bytes()).unwrap().state(), "processed");
+    // A second value for a key, which others may read instead of ours.
+    let twice = kept.replacen("{", "{\"state\": \"failed\", ", 1);
+    let twice = Receipt::read(twice.as_bytes());
+    assert!(matches!(twice, Err(ReceiptError::Form(_))), "{twice:?}");
     for none in ["", "[]", "{}", "{\"receipt\": \"ptn/2\"}"] {
         assert!(matches!(Receipt::read(none.as_bytes()), Err(ReceiptError::Form(_))), "{none}");
     }
