@@ -99,7 +99,8 @@ async fn health(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
     let targets = m.targets.now();
     let right = !m.clock.is_off();
     let accepting = pending.as_ref().is_ok_and(|p| p.accepting);
-    let well = accepting && targets.is_some() && !evicted && right;
+    let held_up = m.engine.held_up();
+    let well = accepting && targets.is_some() && !evicted && right && held_up.is_none();
     let disk = FreeSpace::of(&m.space.0).ok().map(|free| {
         let low = free.is_below(m.space.1);
         json!({"free_bytes": free.bytes, "free_inodes": free.inodes,
@@ -110,7 +111,7 @@ async fn health(State(m): State<Arc<Monitor>>) -> impl IntoResponse {
         "hotkey": m.hotkey,
         "store": about(&m.opened).await,
         "pending": pending.as_ref().ok(),
-        "error": pending.as_ref().err().map(ToString::to_string),
+        "error": pending.as_ref().err().map(ToString::to_string).or(held_up),
         "targets": targets,
         "validators": m.engine.health(),
         "clock": m.clock.health(),

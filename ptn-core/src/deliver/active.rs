@@ -172,12 +172,15 @@ impl Shared {
             .retry(store_backoff())
             .when(|e| !matches!(e, StoreError::LeaseLost { .. }))
             .notify(|e, _| {
+                self.note_store("results cannot be recorded", Some(e));
                 tracing::error!(
                     uuid = %id, code = e.code(),
                     "delivery pauses until its result can be recorded: {e}"
                 );
             });
-        write.await.map_err(|e| {
+        let written = write.await;
+        self.note_store("results cannot be recorded", None);
+        written.map_err(|e| {
             tracing::warn!(uuid = %id, code = e.code(), "another owner continues with it: {e}");
             Gone
         })

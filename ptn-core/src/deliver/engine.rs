@@ -95,6 +95,8 @@ pub(super) struct Shared {
     started_at: UnixMs,
     acked: Mutex<BTreeSet<String>>,
     health: Mutex<BTreeMap<String, ValidatorHealth>>,
+    /// What the store refuses, by what was asked of it.
+    refused: Mutex<BTreeMap<&'static str, String>>,
     /// What earlier runs sent to each validator, the oldest first, until its courier asks.
     sent: Mutex<BTreeMap<String, Vec<Sent>>>,
 }
@@ -135,6 +137,16 @@ impl Shared {
             }
         }
         sent.values_mut().for_each(|list| list.sort_by_key(|sent| sent.record.at));
+    }
+
+    /// Notes whether the store does what is asked of it.
+    pub(super) fn note_store(&self, asked: &'static str, error: Option<&StoreError>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(e) => drop(refused.insert(asked, format!("{asked}: {e}"))),
+            None if refused.is_empty() => {}
+            None => drop(refused.remove(asked)),
+        }
     }
 
     pub(super) fn now(&self) -> UnixMs {
@@ -253,6 +265,7 @@ impl EngineBuilder {
             clock,
             acked: Mutex::new(self.acked),
             health: Mutex::default(),
+            refused: Mutex::default(),
             sent: Mutex::default(),
         });
         let ends = Ends::default();
@@ -337,6 +350,13 @@ impl Engine {
     /// The store.
     pub fn store(&self) -> &Arc<dyn SignalStore> {
         &self.shared.store
+    }
+
+    /// Why nothing is delivered now although the validators could be reached: what the store refuses.
+    pub fn held_up(&self) -> Option<String> {
+        let refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let texts: Vec<_> = refused.values().map(String::as_str).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
     }
 
     /// How the validators are doing.
@@ -560,7 +580,9 @@ impl Dispatcher {
             && self.recording.len() < MOST_RECORDING
             && !self.ends.stop.is_cancelled()
         {
-            match self.shared.store.claim(CLAIM).await {
+            let claimed = self.shared.store.claim(CLAIM).await;
+            self.shared.note_store("no signals can be claimed", claimed.as_ref().err());
+            match claimed {
                 Ok(leases) if leases.is_empty() => return,
                 Ok(leases) => {
                     self.follow_tenure().await;
@@ -732,11 +754,14 @@ impl Dispatcher {
                     !matches!(e, StoreError::LeaseLost { .. } | StoreError::WrongState { .. })
                 })
                 .notify(|e, _| {
+                    shared.note_store("ends cannot be recorded", Some(e));
                     tracing::error!(
                         uuid = %id, code = e.code(), "its end cannot be recorded yet: {e}"
                     );
                 });
-            if let Err(e) = ended.await {
+            let ended = ended.await;
+            shared.note_store("ends cannot be recorded", None);
+            if let Err(e) = ended {
                 tracing::warn!(uuid = %id, code = e.code(), "not finished by us: {e}");
                 return active;
             }

@@ -71,6 +71,15 @@ impl Drop for Mounted {
     }
 }
 
+/// Takes the last byte that is free.
+pub fn fill(path: &Path) {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(path).unwrap();
+    for size in [64 * 1024, 4096, 1] {
+        while file.write_all(&vec![b'x'; size]).is_ok() {}
+    }
+}
+
 /// A file with an empty ext4 of so many MiB.
 pub fn ext4(file: &Path, mib: u64) {
     std::fs::File::create(file).unwrap().set_len(mib * 1024 * 1024).unwrap();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ptn_tests::chaos::faults::{Action, Fault, When};
 use ptn_tests::chaos::load::{Load, Refusal};
-use ptn_tests::chaos::mounts::{Mounted, ext4, mounts_are_possible, repair, run};
+use ptn_tests::chaos::mounts::{Mounted, ext4, fill, mounts_are_possible, repair, run};
 use ptn_tests::chaos::table::Table;
 use ptn_tests::chaos::world::{Shape, Store, Who, World, after};
 use ptn_tests::chaos::{HANG, from_env, say};
@@ -144,15 +144,6 @@ async fn full(table: &mut Table) {
     t.accepts_again(1).await;
     t.end().await;
     disk.unmount();
-}
-
-/// Takes the last byte that is free.
-fn fill(path: &std::path::Path) {
-    use std::io::Write as _;
-    let mut file = std::fs::File::create(path).unwrap();
-    for size in [64 * 1024, 4096, 1] {
-        while file.write_all(&vec![b'x'; size]).is_ok() {}
-    }
 }
 
 async fn refused_while_it_lasts(

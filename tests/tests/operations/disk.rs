@@ -1,12 +1,13 @@
 //! A disk that runs low: nothing new is accepted, what was accepted is delivered and finished.
 
 use ptn_core::directory::Wire;
-use ptn_tests::chaos::mounts::{Mounted, mounts_are_possible};
+use ptn_core::validator::{Fault, LoopbackValidator, ValidatorOptions};
+use ptn_tests::chaos::mounts::{Mounted, fill, mounts_are_possible};
 use ptn_tests::http::receive_signal;
 use ptn_tests::process::Home;
 use serde_json::json;
 
-use super::{CLI, MINER, SERVER, free_port, get, metric, order, validator};
+use super::{CLI, MINER, SERVER, free_port, get, metric, order, until, validator};
 
 /// More than any disk has.
 const NEVER: [&str; 2] = ["--spool.min-free", "1000000TiB"];
@@ -113,4 +114,44 @@ async fn no_process_leaves_a_core_file() {
     let cores: Vec<_> =
         home.names("").into_iter().filter(|name| name.starts_with("core")).collect();
     assert!(cores.is_empty(), "{cores:?}");
+}
+
+#[tokio::test]
+async fn a_miner_that_cannot_write_an_answer_down_says_so_in_its_health() {
+    if !mounts_are_possible() {
+        return;
+    }
+    let mut options = ValidatorOptions::default();
+    options.faults = vec![Fault::Delay { ms: 1500 }.into()];
+    let v = LoopbackValidator::start(options).await.unwrap();
+    let home = Home::new(&[v.entry(Wire::Btauth)]);
+    let disk = Mounted::tmpfs(&home.data(), "6m").unwrap();
+    home.make_data();
+    let (server, port) = (format!("127.0.0.1:{}", free_port()), free_port().to_string());
+    let flags = [
+        "--server.listen",
+        &server,
+        "--axon.port",
+        &port,
+        "--spool.min-free",
+        "0",
+        "--limits",
+        "off",
+    ];
+    let mut miner = home.miner(MINER, &flags);
+    miner.up().await;
+    let monitor = format!("127.0.0.1:{port}");
+    assert_eq!(receive_signal(&server, &order("late")).await.0, 200);
+    // While the validator takes its time.
+    let filler = home.data().join("filler");
+    fill(&filler);
+    let page = until(&monitor, "/health", |page| page["status"] == "degraded").await;
+    let error = page["error"].as_str().unwrap_or_default();
+    assert!(error.contains("cannot be recorded") && error.contains("no space"), "{page:#}");
+    std::fs::remove_file(&filler).unwrap();
+    until(&monitor, "/health", |page| page["status"] == "healthy").await;
+    home.wait_for("processed_signals", 1).await;
+    miner.signal("-TERM");
+    assert!(miner.ended().await.success());
+    disk.unmount();
 }
