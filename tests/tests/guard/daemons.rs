@@ -42,7 +42,8 @@ async fn by_default_the_miner_warns_and_delivers() {
     let warning = miner.line(|l| l["codes"] == "pair_halted").await;
     assert_eq!((&warning["uuid"], &warning["pair"]), (&json!("e"), &json!("ETHUSDC")));
     let said = warning["message"].as_str().unwrap();
-    assert!(said.contains("temporarily halted") && said.contains("take another pair"), "{said}");
+    assert!(said.contains("temporarily halted") && !said.contains(".;"), "{said}");
+    assert!(said.contains("do not send it again before you have looked"), "{said}");
 }
 
 #[tokio::test]
