@@ -115,6 +115,13 @@ impl SignalView {
             || ptn_core::deliver::required_verdict(self.validators.iter()).is_some()
     }
 
+    /// Why it failed, where no validator's record says it.
+    pub fn untold_reason(&self) -> Option<&str> {
+        let told = self.validators.iter().any(|v| v.required && !v.message.is_empty());
+        let failed = self.state == SignalState::Failed && !told;
+        Some(self.reason.as_str()).filter(|reason| failed && !reason.is_empty())
+    }
+
     /// Whether it failed for want of validators that left the list, so that nobody of those who lack
     /// can be reached by a retry.
     pub fn is_out_of_reach(&self) -> bool {

@@ -111,6 +111,7 @@ async fn nobody_is_told_to_send_again_to_a_validator_that_is_gone() {
     assert!(shown.err.contains("left the list of validators"), "{shown:?}");
     assert!(shown.err.contains("a new order"), "{shown:?}");
     assert!(!shown.err.contains("signals retry"), "{shown:?}");
+    assert!(!shown.out.contains("reason"), "the validator's line says it: {shown:?}");
     let again = run(dir.path(), &["signals", "retry", "f-1"]);
     assert_eq!(again.code, 0, "{again:?}");
     assert!(again.err.contains("unless it is back"), "{again:?}");

@@ -254,8 +254,7 @@ async fn list(args: ListArgs, settings: &Settings, out: &mut Output) -> Outcome 
 
 fn tell_refused(files: Option<&RefusedFiles>, out: &mut Output) {
     if let Some(files) = files {
-        let name = text::harmless(&files.newest.name);
-        let words = format!("{}; see why: ptn-cli signals show {name}", files.words());
+        let words = format!("{}; see why: {}", files.words(), files.newest.command());
         out.talk(out.paint_talk(Style::Warn, words));
     }
 }
@@ -342,8 +341,8 @@ fn show(view: &SignalView, out: &mut Output) -> Result<(), Failure> {
     if view.cancel_requested {
         rows.push(("cancelled", "asked for; what was sent stays as it is".to_owned()));
     }
-    if view.state == SignalState::Failed && !view.reason.is_empty() {
-        rows.push(("reason", view.reason.clone()));
+    if let Some(reason) = view.untold_reason() {
+        rows.push(("reason", reason.to_owned()));
     }
     rows.push(("rules", view.rules.clone()));
     rows.push(("signal", view.signal.as_ref().map_or("", |s| s.get()).to_owned()));

@@ -331,11 +331,9 @@ fn conclude(view: &SignalView, wait: bool, args: &TargetArgs, out: &mut Output) 
             SignalState::Failed => out.paint_talk(Style::Bad, failed_words(exit)),
         };
         out.talk(said);
-        // Otherwise the validators' lines say it.
-        let told = view.validators.iter().any(|v| v.required && !v.message.is_empty());
-        if view.state == SignalState::Failed && !told && !view.reason.is_empty() {
+        if let Some(reason) = view.untold_reason() {
             let head = out.paint_talk(Style::Strong, "   why:");
-            out.talk(format!("{head} {}", out.flow_talk(&text::harmless(&view.reason), 8)));
+            out.talk(format!("{head} {}", out.flow_talk(&text::harmless(reason), 8)));
         }
     }
     Ok(exit)

@@ -261,7 +261,7 @@ async fn data_dir(dir: &Path, settings: &Settings, found: &mut Findings) {
         found.warn(
             "refused",
             format!("{}; the newest is {name}: {why}", files.words()),
-            format!("ptn-cli signals show {name} says what to do; remove what is not needed"),
+            format!("{} says what to do; remove what is not needed", files.newest.command()),
         );
     }
     let damaged = dir.join(".ptn").join("journal.damaged");

@@ -74,6 +74,15 @@ fn all(dir: &Path) -> Vec<RefusedFile> {
     refused.collect()
 }
 
+/// A word for a shell: whoever dropped a file has chosen its name, and must not choose a command.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@~".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", text::harmless(word).replace('\'', r"'\''"))
+}
+
 impl RefusedFile {
     /// The newest whose name this is, with or without an extension.
     pub(crate) fn find(dir: &Path, given: &str) -> Option<Self> {
@@ -95,10 +104,16 @@ impl RefusedFile {
     fn next(&self) -> String {
         let received = self.path.parent().and_then(Path::parent).unwrap_or(Path::new("."));
         format!(
-            "correct it, then drop it again: mv {} {}/",
-            text::harmless(&self.path.display().to_string()),
-            received.join("received_signals").display()
+            "correct it, then drop it again: mv {} {}",
+            quoted(&self.path.display().to_string()),
+            quoted(&format!("{}/", received.join("received_signals").display()))
         )
+    }
+
+    /// The command that shows it, as it can be typed.
+    pub(crate) fn command(&self) -> String {
+        let end = if self.name.starts_with('-') { "-- " } else { "" };
+        format!("ptn-cli signals show {end}{}", quoted(&self.name))
     }
 
     /// What a command says that can do nothing with it.
@@ -141,6 +156,20 @@ impl RefusedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_become_a_command() {
+        assert_eq!(quoted("./mining/f6.json"), "./mining/f6.json");
+        assert_eq!(quoted("a; rm -rf $HOME"), "'a; rm -rf $HOME'");
+        assert_eq!(quoted("it's\n$(x)"), r"'it'\''s $(x)'");
+        let dir = tempfile::tempdir().unwrap();
+        let failed = dir.path().join("failed_signals");
+        fs::create_dir(&failed).unwrap();
+        fs::write(failed.join("-rf"), "").unwrap();
+        fs::write(failed.join("-rf.reason.txt"), "empty").unwrap();
+        let file = RefusedFile::find(dir.path(), "-rf").unwrap();
+        assert_eq!(file.command(), "ptn-cli signals show -- -rf");
+    }
 
     #[test]
     fn a_reason_without_its_file_counts_for_nothing() {
