@@ -5,7 +5,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use ptn_core::ops::config::{Settings, with_flags};
-use ptn_core::ops::settings::{COMMON, GUARD, MINER, SERVER, Setting};
+use ptn_core::ops::settings::{COMMON, GUARD, MINER, PACE, SERVER, Setting};
 use ptn_core::ops::{logging, process};
 
 use crate::Outcome;
@@ -93,7 +93,7 @@ fn demo() -> Command {
 
 fn send() -> Command {
     let command = SendArgs::augment_args(Command::new("send")).about("Sends one signal");
-    settings(command, &[COMMON, GUARD]).after_help(
+    settings(command, &[COMMON, GUARD, PACE]).after_help(
         "Examples:\n  \
          ptn-cli send BTCUSDC long 0.1x\n  \
          ptn-cli send BTCUSDC short $1000 --limit 70000 --sl 72000 --tp 65000\n  \
@@ -104,7 +104,9 @@ fn send() -> Command {
          --check --json prints {\"accepted\":true,\"signal\":{...}} or {\"accepted\":false,\
          \"error\":{\"code\",\"field\",\"message\"}} with exit code 2. Where there is a server, a data \
          directory or --guard to judge by, \"guard\":{\"verdict\",\"concerns\",...} stands in it too, and \
-         the exit code is 3 when the network would refuse the order.",
+         the exit code is 3 when the network would refuse the order.\n\n\
+         Beside a data directory the guard takes the pace of its miner from what that one wrote down; \
+         --subtensor.network and --delivery.pacing say it otherwise, as they do to ptn-miner.",
     )
 }
 

@@ -4,6 +4,7 @@
 //! The exit codes themselves are those of all three binaries (`ptn_core::ops::process`).
 
 use std::io;
+use std::path::Path;
 
 use ptn_core::ErrorClass;
 use ptn_core::chain::ChainError;
@@ -58,6 +59,12 @@ impl Failure {
     pub(crate) fn from_signal(error: SignalError) -> Self {
         let message = error.message().to_owned();
         Self { message, ..Self::from(error) }
+    }
+
+    /// The same failure in other words.
+    #[must_use]
+    pub(crate) fn saying(self, message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..self }
     }
 
     /// Adds what to do.
@@ -164,8 +171,25 @@ impl From<WalletError> for Failure {
             WalletError::File { source: KeyfileError::Memory { .. }, .. } => process::FAILED,
             _ => process::USAGE,
         };
-        Self::new(exit, error.code(), error.to_string())
+        let failure = Self::new(exit, error.code(), error.to_string());
+        match missing_key(&error) {
+            Some(command) => failure.hint(format!("name yours, or make one: {command}")),
+            None => failure,
+        }
     }
+}
+
+/// The command that makes the key whose file is not there.
+fn missing_key(error: &WalletError) -> Option<String> {
+    let WalletError::Io { path, source, .. } = error else { return None };
+    let folder = path.parent().filter(|_| source.kind() == io::ErrorKind::NotFound)?;
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    if name(folder)? == "hotkeys" {
+        let wallet = name(folder.parent()?)?;
+        return Some(format!("ptn-cli wallet new-hotkey {wallet}/{}", name(path)?));
+    }
+    let is_coldkey = name(path)?.starts_with("coldkey");
+    is_coldkey.then(|| name(folder)).flatten().map(|w| format!("ptn-cli wallet new-coldkey {w}"))
 }
 
 impl From<ChainError> for Failure {

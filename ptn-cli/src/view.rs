@@ -25,6 +25,9 @@ pub struct SignalView {
     pub accepted_at: UnixMs,
     /// When it was finished.
     pub finished_at: Option<UnixMs>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
     /// Whether its cancellation was asked for.
     pub cancel_requested: bool,
     /// The rule set by which it was read.
@@ -66,6 +69,7 @@ impl SignalView {
             .to_owned(),
             accepted_at: stored.accepted_at,
             finished_at: stored.finished_at,
+            reason: stored.reason.clone(),
             cancel_requested: stored.cancel_requested,
             rules: signal.era().to_string(),
             miner_order_uuid: signal.order_uuid().to_owned(),
@@ -109,6 +113,25 @@ impl SignalView {
     pub fn is_decided(&self) -> bool {
         self.state != SignalState::Pending
             || ptn_core::deliver::required_verdict(self.validators.iter()).is_some()
+    }
+
+    /// Why it failed, where no validator's record says it.
+    pub fn untold_reason(&self) -> Option<&str> {
+        let told = self.validators.iter().any(|v| v.required && !v.message.is_empty());
+        let failed = self.state == SignalState::Failed && !told;
+        Some(self.reason.as_str()).filter(|reason| failed && !reason.is_empty())
+    }
+
+    /// Whether it failed for want of validators that left the list, so that nobody of those who lack
+    /// can be reached by a retry.
+    pub fn is_out_of_reach(&self) -> bool {
+        let lacking = || {
+            let required = self.validators.iter().filter(|v| v.required);
+            required.filter(|v| v.state != DeliveryState::Accepted)
+        };
+        self.state == SignalState::Failed
+            && lacking().next().is_some()
+            && lacking().all(|v| v.code == "left_metagraph")
     }
 
     /// The exit code that tells how it ended.
@@ -166,6 +189,20 @@ mod tests {
             ("failed", format!("{},{}", record("accepted", ""), record("rejected", "x")), 3),
         ] {
             assert_eq!(view(state, &validators).exit(), exit, "{state} {validators}");
+        }
+    }
+
+    #[test]
+    fn out_of_reach_is_what_only_those_lack_who_left() {
+        let gone = || record("cancelled", "left_metagraph");
+        for (state, validators, out) in [
+            ("failed", gone(), true),
+            ("failed", format!("{},{}", record("accepted", ""), gone()), true),
+            ("failed", format!("{},{}", record("rejected", "connect"), gone()), false),
+            ("failed", String::new(), false),
+            ("processed", gone(), false),
+        ] {
+            assert_eq!(view(state, &validators).is_out_of_reach(), out, "{state} {validators}");
         }
     }
 

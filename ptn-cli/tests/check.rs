@@ -123,6 +123,37 @@ fn flags_and_files_are_judged_alike() {
 }
 
 #[test]
+fn a_pair_with_a_slip_is_answered_with_the_one_that_was_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |pair| {
+        let said = run(dir.path(), &["send", pair, "long", "0.1x", "--check", "--json"]);
+        assert_eq!(said.code, 2, "{said:?}");
+        said.json()["error"]["message"].as_str().unwrap().to_owned()
+    };
+    for (given, meant) in [
+        ("BTCUSCD", "BTCUSDC"),
+        ("EURUDS", "EURUSD"),
+        ("btcusd", "BTCUSDC"),
+        ("NVDAUSCD", "NVDAUSDC"),
+    ] {
+        assert!(refused(given).ends_with(&format!("did you mean {meant}?")), "{}", refused(given));
+    }
+    let far = refused("NOSUCHTHING");
+    assert!(far.ends_with("ptn-cli config pairs lists them"), "{far}");
+    let old = refused("BTCUSD");
+    assert_eq!(old.matches("use BTCUSDC").count(), 1, "{old}");
+
+    let listed = run(dir.path(), &["config", "pairs", "btc"]);
+    assert_eq!(listed.code, 0);
+    assert!(listed.out.contains("refused: use BTCUSDC"), "{listed:?}");
+    let json = run(dir.path(), &["config", "pairs", "--json"]).json();
+    let pairs = json["pairs"].as_array().unwrap();
+    let pair = |id: &str| pairs.iter().find(|p| p["trade_pair"] == id).unwrap();
+    assert_eq!((pairs.len() > 1000, &pair("BTCUSD")["replacement"]), (true, &"BTCUSDC".into()));
+    assert!(pair("BTCUSDC")["blocked"].is_null());
+}
+
+#[test]
 fn a_refusal_for_people_names_field_and_what_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let said = run(dir.path(), &["send", "BTCUSDC", "buy", "0.1x", "--check"]);

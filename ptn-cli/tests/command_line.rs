@@ -28,9 +28,16 @@ fn help_of_every_command_fits_and_names_the_exit_codes() {
         let help = run(dir.path(), &[name, "--help"]);
         assert_eq!((help.code, help.err.as_str()), (0, ""), "{name}");
     }
-    for name in ["list", "show", "retry", "cancel", "tail"] {
-        assert_eq!(run(dir.path(), &["signals", name, "--help"]).code, 0, "{name}");
+    for name in ["list", "show", "retry", "cancel", "tail", "receipt", "verify", "migrate"] {
+        let help = run(dir.path(), &["signals", name, "--help"]);
+        assert_eq!(help.code, 0, "{name}");
+        // Where signals are, and nothing that is the same everywhere.
+        assert!(help.out.contains("--data-dir") && help.out.contains("--store "), "{help:?}");
+        assert!(help.out.contains("ptn-cli config show --help"), "{help:?}");
+        assert!(!help.out.contains("--rules.unknown-pairs"), "{help:?}");
     }
+    let hidden = ["signals", "list", "--rules.unknown-pairs", "pass", "--logging.format", "json"];
+    assert!(run(dir.path(), &hidden).err.contains("no data directory"));
 }
 
 #[test]

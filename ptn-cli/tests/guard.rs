@@ -131,6 +131,39 @@ async fn a_data_directory_is_judged_by_its_history() {
     assert_eq!(said.json()["guard"]["concerns"][0]["code"], "no_buying_power");
 }
 
+#[tokio::test]
+async fn the_cooldown_is_waited_out_only_where_orders_are_paced() {
+    let dir = tempfile::tempdir().unwrap();
+    history(dir.path(), &[("BTCUSDC", "LONG", "100000.0")]).await;
+    let rules = Rules::load(Era::Y2026).unwrap();
+    let body = br#"{"trade_pair":"BTCUSDC","order_type":"LONG","leverage":0.1,"order_uuid":"now"}"#;
+    let signal = Signal::from_json(body, &rules).unwrap();
+    // Each time beside what a miner wrote down that paces or does not, after an order of this moment.
+    let verdict = |paced: bool, more: &[&str]| {
+        let mut settings = GuardSettings::default();
+        settings.paced = paced;
+        let risk = RiskGuard::new(Era::Y2026, settings).unwrap();
+        let now = jiff::Timestamp::now().as_millisecond();
+        let mut record = ValidatorRecord::new("v1", "127.0.0.1:1".to_owned(), true, now);
+        record.state = DeliveryState::Accepted;
+        risk.acknowledged(&signal, &record);
+        std::fs::write(dir.path().join("mining/.ptn/guard.json"), risk.snapshot()).unwrap();
+        let close = run(dir.path(), &check(&["BTCUSDC", "flat"], more));
+        let guard = close.json()["guard"].clone();
+        (close.code, guard["verdict"].as_str().unwrap().to_owned())
+    };
+    let (refused, delayed) = ((3, "refused".to_owned()), (0, "delayed".to_owned()));
+    assert_eq!(verdict(false, &[]), refused);
+    assert_eq!(verdict(true, &[]), delayed);
+    assert_eq!(verdict(false, &["--delivery.pacing", "on"]), delayed);
+    assert_eq!(verdict(false, &["--subtensor.network", "finney"]), delayed);
+    assert_eq!(verdict(true, &["--subtensor.network", "local"]), refused);
+    let both = ["--subtensor.network", "local", "--delivery.pacing", "on"];
+    assert_eq!(verdict(false, &both), delayed);
+    std::fs::write(dir.path().join("ptn.toml"), "[delivery]\npacing = false\n").unwrap();
+    assert_eq!(verdict(true, &[]), refused);
+}
+
 #[test]
 fn send_into_the_spool_shows_the_verdict_and_refuses_only_when_told_to() {
     let dir = tempfile::tempdir().unwrap();
@@ -144,7 +177,13 @@ fn send_into_the_spool_shows_the_verdict_and_refuses_only_when_told_to() {
     assert_eq!((received(dir.path()), refused.out.as_str()), (0, ""));
     let warned = run(dir.path(), &args("warn"));
     assert_eq!(warned.code, 0, "{warned:?}");
-    assert!(warned.err.contains("guard: refused") && warned.err.contains("safe in"), "{warned:?}");
+    // It was accepted: nobody may be told to send it again.
+    let id = warned.out.trim();
+    let look = format!("do not send it again before you have looked: ptn-cli signals show {id}");
+    for part in ["safe in", "guard: may be refused", "accepted all the same", look.as_str()] {
+        assert!(warned.err.contains(part), "{part}: {warned:?}");
+    }
+    assert!(!warned.err.contains("take another pair"), "{warned:?}");
     assert_eq!(received(dir.path()), 1);
     let flat = ["send", "ETHUSDC", "flat", "--guard", "refuse", "--guard.halted", "ETHUSDC"];
     assert_eq!(run(dir.path(), &flat).code, 0);

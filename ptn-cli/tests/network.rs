@@ -260,6 +260,31 @@ async fn a_refusal_ends_with_3_and_can_be_retried() {
     stop.cancel();
 }
 
+#[test]
+fn the_miner_for_a_standing_validator_paces_its_orders() {
+    // A validator with the network's cooldown refuses for good what comes too early.
+    let dir = tempfile::tempdir().unwrap();
+    let any = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--write", "validators.toml"];
+    let mut child = command(dir.path())
+        .args(["paper", "run", "--prices", "walk:7"])
+        .args(any)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let _running = Running(child);
+    let mut line = String::new();
+    while !line.contains("ptn-miner ") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it ended without the line");
+    }
+    let flags = "--subtensor.network local --delivery.policy all --delivery.pacing on";
+    assert!(line.contains(flags), "{line}");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/paper.md");
+    assert!(std::fs::read_to_string(page).unwrap().contains(&format!("ptn-miner {flags}")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_talked_to_with_a_key_from_a_file() {
     let dir = tempfile::tempdir().unwrap();

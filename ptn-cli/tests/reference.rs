@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::Command;
+use clap::error::ErrorKind as Kind;
 
 /// `PTN_UPDATE_DOCS=1 cargo test -p ptn-cli --test reference` writes it anew.
 #[test]
@@ -31,6 +32,67 @@ fn help(page: &mut String, name: &str, command: Command) {
             help(page, &format!("{name} {}", sub.get_name()), sub.clone());
         }
     }
+}
+
+/// What a page tells to type must be taken: every command in a block, and those in a sentence that have
+/// flags. Whether it then does what the page says is tested elsewhere.
+#[test]
+fn the_commands_that_pages_show_are_taken() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let (mut wrong, mut count) = (String::new(), 0);
+    for page in pages.chain([root.join("README.md")]) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for (at, part) in text.split("```").enumerate() {
+            let block = at % 2 == 1;
+            let shown: Vec<String> = match block {
+                true => part.replace("\\\n", " ").lines().map(str::to_owned).collect(),
+                false => part.split('`').skip(1).step_by(2).map(str::to_owned).collect(),
+            };
+            for line in shown {
+                let Some(words) = words(&line) else { continue };
+                let named_only = !block && !words.iter().any(|word| word.starts_with('-'));
+                let command = match words.first().map(String::as_str) {
+                    Some("ptn-cli") => ptn_cli::cli::command(),
+                    Some("ptn-miner") => ptn_miner::command(),
+                    Some("ptn-server") => ptn_server::cli::command(),
+                    _ => continue,
+                };
+                count += 1;
+                let lacks = |kind| {
+                    matches!(
+                        kind,
+                        Kind::MissingRequiredArgument
+                            | Kind::MissingSubcommand
+                            | Kind::DisplayHelpOnMissingArgumentOrSubcommand
+                    )
+                };
+                match command.try_get_matches_from(&words) {
+                    Err(e) if e.use_stderr() && !(named_only && lacks(e.kind())) => {
+                        writeln!(wrong, "{}: {line}\n{e}", page.display()).unwrap();
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    assert!(count > 60, "only {count} commands were found");
+}
+
+/// The words of a line when it is a command of ours that a reader could type as it stands.
+fn words(line: &str) -> Option<Vec<String>> {
+    let line = line.trim().trim_start_matches("$ ").trim_start_matches("./target/release/");
+    let line = line.split(" # ").next()?;
+    let command = ["ptn-cli ", "ptn-miner ", "ptn-server "];
+    let left_out = ["...", "|", "<", ";", "&&", "{", "─"];
+    if !command.iter().any(|name| line.starts_with(name))
+        || left_out.iter().any(|t| line.contains(t))
+    {
+        return None;
+    }
+    Some(line.replace(['"', '\''], "").split_whitespace().map(str::to_owned).collect())
 }
 
 /// Without blanks at the ends of lines.

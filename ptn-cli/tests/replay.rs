@@ -116,6 +116,15 @@ fn a_processed_folder_of_the_python_tools_is_read() {
     let args = ["paper", "replay", "--signals", "processed_signals", "--prices", "p.csv"];
     let said = run(dir.path(), &[&args[..], &["--rules", "2024", "--json"]].concat());
     assert_eq!(said.json()["signals"]["filled"], 2, "{said:?}");
+    // The miner's archive has a folder for each month.
+    let month = dir.path().join("archived_signals/2024-04");
+    fs::create_dir_all(&month).unwrap();
+    fs::rename(folder.join("a"), month.join("a")).unwrap();
+    fs::create_dir(dir.path().join("archived_signals/other")).unwrap();
+    fs::write(dir.path().join("archived_signals/other/x"), "{}").unwrap();
+    let archive = ["paper", "replay", "--signals", "archived_signals", "--prices", "p.csv"];
+    let said = run(dir.path(), &[&archive[..], &["--rules", "2024", "--json"]].concat());
+    assert_eq!(said.json()["signals"]["filled"], 1, "{said:?}");
     fs::write(folder.join("c"), "{}").unwrap();
     let said = run(dir.path(), &[&args[..], &["--rules", "2024"]].concat());
     assert_eq!(said.code, 2);

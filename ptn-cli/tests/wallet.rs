@@ -78,6 +78,16 @@ fn a_hotkey_is_made_without_questions_and_only_for_its_owner() {
     let shown = run(dir.path(), &["wallet", "export", "miner/bot", "--show", "--yes"]);
     assert_eq!(ok(&shown).out.trim(), phrase);
     assert_eq!(run(dir.path(), &["wallet", "export", "miner/bot", "--show"]).code, 2);
+    // What is said in its place is the command for this very key.
+    for (flags, command) in [
+        (&[][..], "ptn-cli wallet export miner/spoken --show\n"),
+        (&["--wallet.path", "w"], "ptn-cli wallet export miner/spoken --show --wallet.path w\n"),
+    ] {
+        let made = run(dir.path(), &[&["wallet", "new-hotkey", "miner/spoken"], flags].concat());
+        assert!(ok(&made).err.contains(command), "{made:?}");
+    }
+    let missing = run(dir.path(), &["wallet", "export", "miner/none", "--show", "--yes"]);
+    assert!(missing.err.contains("ptn-cli wallet new-hotkey miner/none"), "{missing:?}");
 
     let long =
         ["wallet", "new-hotkey", "miner/long", "--n-words", "24", "--json", "--show-mnemonic"];

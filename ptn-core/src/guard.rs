@@ -247,11 +247,14 @@ impl Guard {
     }
 
     /// The verdict on a signal that is about to be accepted or sent, which counts as under way from
-    /// here on. A verdict before the guard is ready is not the last word: the signal is judged again
+    /// here on; what is to be done is said as to somebody whose signal is accepted, unless it is blocked. A verdict before the guard is ready is not the last word: the signal is judged again
     /// when it is taken up. Say with [`Guard::note`] what was done, and with [`Guard::forget`] when it is not
     /// kept after all.
     pub fn judge(&self, signal: &Signal, now: UnixMs) -> GuardVerdict {
-        let verdict = self.check(signal, now);
+        let mut verdict = self.check(signal, now);
+        if !verdict.blocks(self.mode()) {
+            verdict = verdict.of_accepted(signal.id());
+        }
         if self.is_ready() {
             self.judged().insert(key(signal.id()));
         }
@@ -442,6 +445,36 @@ mod tests {
         assert!(!refused(false).blocks(GuardMode::Warn));
         assert!(!refused(false).blocks(GuardMode::Off));
         assert!(!refused(true).blocks(GuardMode::Refuse));
+    }
+
+    #[test]
+    fn nobody_is_told_to_send_again_what_is_accepted() {
+        let signal = signal();
+        for severity in [Severity::Refused, Severity::Alert] {
+            let mut verdict = refused(false);
+            verdict.concerns[0].severity = severity;
+            verdict.concerns[0].text = "Please wait 4.9 seconds.".to_owned();
+            let words = verdict.of_accepted(signal.id()).words();
+            let look = format!("ptn-cli signals show {}", signal.id());
+            assert!(
+                words.starts_with("Please wait 4.9 seconds; it is accepted all the same"),
+                "{words}"
+            );
+            assert!(
+                words.contains("do not send it again before") && words.ends_with(&look),
+                "{words}"
+            );
+            assert_eq!(words.contains("validators may refuse it"), severity == Severity::Refused);
+        }
+        // What is about the account stays, and so does what the miner does by itself.
+        for (severity, code) in
+            [(Severity::Alert, "drawdown_near"), (Severity::Delayed, "cooldown")]
+        {
+            let mut verdict = refused(false);
+            verdict.concerns[0].severity = severity;
+            verdict.concerns[0].code = code.to_owned();
+            assert_eq!(verdict.of_accepted(signal.id()).concerns[0].action, "wait");
+        }
     }
 
     #[test]

@@ -35,9 +35,46 @@ pub(crate) fn is_obeyed(c: char) -> bool {
         )
 }
 
+/// How many letters differ: added, left out, another one, or two neighbours in the wrong order.
+pub(crate) fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX);
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, cb) in b.iter().enumerate() {
+            let other = at(&last, j).saturating_add(usize::from(ca != cb));
+            let without = at(&last, j + 1).min(at(&row, j)).saturating_add(1);
+            let mut best = other.min(without);
+            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(cb) && b.get(j - 1) == Some(ca);
+            if swapped {
+                best = best.min(at(&before, j - 1).saturating_add(1));
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    at(&last, b.len())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::printable;
+    use super::{distance, printable};
+
+    #[test]
+    fn a_distance_counts_single_slips() {
+        for (a, b, far) in [
+            ("BTCUSDC", "BTCUSDC", 0),
+            ("BTCUSCD", "BTCUSDC", 1),
+            ("BTCUSD", "BTCUSDC", 1),
+            ("ETHUSDC", "ETCUSDC", 1),
+            ("", "abc", 3),
+            ("delivery.polcy", "delivery.policy", 1),
+        ] {
+            assert_eq!((distance(a, b), distance(b, a)), (far, far), "{a} {b}");
+        }
+    }
 
     #[test]
     fn what_a_terminal_obeys_is_written_out_and_the_rest_kept() {

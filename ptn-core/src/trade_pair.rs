@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::json::Json;
 use crate::rules::RulesError;
+use crate::text::distance;
 
 /// The id of a pair, as on the wire. Case-sensitive.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -197,6 +198,36 @@ impl TradePairCatalogue {
             Some(other) => self.get(other.as_str()).or(Some(found)),
             None => Some(found),
         }
+    }
+
+    /// The open pairs, at most three, whose ids differ least from a text; none when it is far from all.
+    pub fn near(&self, text: &str) -> Vec<&TradePair> {
+        const LONGEST: usize = 24;
+        let wanted = text.to_uppercase();
+        let most = match wanted.len() {
+            0..3 | LONGEST.. => return Vec::new(),
+            3 | 4 => 1,
+            _ => 2,
+        };
+        let mut best = most;
+        let mut found: Vec<(usize, &TradePair)> = Vec::new();
+        for pair in self.iter().filter(|pair| pair.id.as_str().len().abs_diff(wanted.len()) <= most)
+        {
+            let far = distance(&wanted, &pair.id.as_str().to_uppercase());
+            let open = match (&pair.blocked, &pair.replacement) {
+                (None, _) => Some(pair),
+                (Some(_), other) => other.as_ref().and_then(|other| self.get(other.as_str())),
+            };
+            if let Some(open) = open.filter(|open| open.blocked.is_none() && far <= best) {
+                best = far;
+                if !found.iter().any(|(known, p)| p.id == open.id && *known <= far) {
+                    found.push((far, open));
+                }
+            }
+        }
+        found.retain(|(far, _)| *far == best);
+        found.truncate(3);
+        found.into_iter().map(|(_, pair)| pair).collect()
     }
 
     /// Keeps only the pairs for which `keep` is true.

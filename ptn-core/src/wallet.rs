@@ -92,5 +92,45 @@ pub async fn open_hotkey(
     path: impl Into<PathBuf>,
     password: impl FnOnce(&'static str) -> Result<Password, WalletError> + Send + 'static,
 ) -> Result<Hotkey, WalletError> {
-    Ok(open_aside(path.into(), files::Readable::Warn, password).await?.into_hotkey())
+    let path = path.into();
+    let opened = open_aside(path.clone(), files::Readable::Warn, password).await;
+    Ok(opened.map_err(|error| missing_hotkey(error, &path))?.into_hotkey())
+}
+
+/// Says of a hotkey that is not there how to make one.
+fn missing_hotkey(error: WalletError, path: &Path) -> WalletError {
+    match error {
+        WalletError::Io { what, path: place, source }
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            let name = |path: Option<&Path>| {
+                path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned())
+            };
+            let wallet = name(path.parent().and_then(Path::parent));
+            let wallet = wallet.unwrap_or_else(|| "NAME".to_owned());
+            let hotkey = name(Some(path)).unwrap_or_else(|| "HOTKEY".to_owned());
+            let why = format!(
+                "there is no such file; name yours, or make one: ptn-cli wallet new-hotkey {wallet}/{hotkey}"
+            );
+            let source = std::io::Error::new(source.kind(), why);
+            WalletError::Io { what, path: place, source }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_missing_hotkey_says_how_to_make_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("miner").join("hotkeys").join("x9");
+        let ask = |_| Err(WalletError::io("ask", Path::new("x"))(std::io::Error::other("no")));
+        let error = open_hotkey(&path, ask).await.unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("ptn-cli wallet new-hotkey miner/x9"), "{said}");
+        assert!(said.starts_with("cannot read ") && said.contains("no such file"), "{said}");
+    }
 }

@@ -82,7 +82,7 @@ impl MinerConfig {
         let wallet = wallet::place(s)?;
         let policy = policy(s, &rules, network)?;
         let mut guard = GuardConfig::from_settings(s, &rules)?;
-        guard.settings.paced = policy.pacing.is_some();
+        guard.set_paced(policy.pacing.is_some());
         Ok(Self {
             store: ptn_core::ops::store::Place::from_settings(s)?,
             data_dir: s.data_dir(),

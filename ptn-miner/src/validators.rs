@@ -43,7 +43,13 @@ pub fn read(path: &Path) -> Result<Vec<Validator>, ConfigError> {
     let bad = |why: String| ConfigError::File { path: path.to_owned(), why };
     let text = read_text(path).map_err(|e| match e {
         ConfigError::File { path, why } => {
-            ConfigError::File { path, why: format!("{why} (named by --validators)") }
+            let next = match path.exists() {
+                true => "",
+                false => {
+                    "; write it as docs/operations.md shows (Validators by hand), let `ptn-cli listen --write` or `ptn-cli paper run --write` write one, or leave --validators out: then they come from the chain"
+                }
+            };
+            ConfigError::File { path, why: format!("{why} (named by --validators){next}") }
         }
         e => e,
     })?;

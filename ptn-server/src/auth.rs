@@ -57,6 +57,8 @@ struct Source {
     seen: Option<Signature>,
     content: Option<KeyDigest>,
     keys: Vec<KeyDigest>,
+    /// Why the last reading gave none.
+    problem: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +86,7 @@ impl Keys {
             seen: None,
             content: None,
             keys: Vec::new(),
+            problem: None,
         };
         let sources = vec![
             source(data_dir.join("miner_secrets.json"), Kind::Secrets),
@@ -100,8 +103,11 @@ impl Keys {
             let files = keys.files.lock().unwrap_or_else(PoisonError::into_inner);
             let paths: Vec<_> =
                 files.sources.iter().map(|s| s.path.display().to_string()).collect();
+            let problem =
+                |s: &Source| s.problem.as_ref().map(|why| format!("{}: {why}; ", s.path.display()));
             return Err(ServerError::NoKeys {
                 example: paths.first().cloned().unwrap_or_default(),
+                problems: files.sources.iter().filter_map(problem).collect(),
                 looked_at: paths.join(", "),
             });
         }
@@ -190,11 +196,17 @@ impl Source {
         match self.read() {
             Ok(None) => Vec::new(),
             Ok(Some(keys)) => {
+                self.problem = None;
                 let old = std::mem::replace(&mut self.keys, keys);
                 old.into_iter().filter(|k| !self.keys.contains(k)).collect()
             }
             Err(reason) => {
-                tracing::warn!(file = %self.path.display(), reason, "no key could be read from the key file; keys that were read before stay valid");
+                if self.keys.is_empty() {
+                    tracing::warn!(file = %self.path.display(), reason, "no key could be read from the key file");
+                } else {
+                    tracing::warn!(file = %self.path.display(), reason, "no key could be read from the key file; keys that were read before stay valid");
+                }
+                self.problem = Some(reason);
                 Vec::new()
             }
         }
@@ -214,8 +226,9 @@ impl Source {
         }
         self.content = Some(content);
         // The error says where, never what: the text around it may be a key.
-        let Json::Object(object) = Json::parse(&bytes).map_err(|e| e.to_string())? else {
-            return Err("not a JSON object".to_owned());
+        let parsed = Json::parse(&bytes).map_err(|e| format!("it is not valid JSON: {e}"))?;
+        let Json::Object(object) = parsed else {
+            return Err("it is not a JSON object".to_owned());
         };
         let mut keys = BTreeMap::new();
         match self.kind {

@@ -49,9 +49,11 @@ pub use routes::router;
 pub enum ServerError {
     /// Nobody could ever be let in.
     #[error(
-        "no API key: none of {looked_at} holds one; write {{\"api_key\": \"<a long random text>\"}} to {example} and start again"
+        "no API key: {problems}none of {looked_at} holds one; write {{\"api_key\": \"<a long random text>\"}} to {example} and start again"
     )]
     NoKeys {
+        /// Files that are there and hold no key, and why: empty, or sentences that end with `; `.
+        problems: String,
         /// The files that were looked at.
         looked_at: String,
         /// Where a key is best put.

@@ -200,7 +200,11 @@ async fn mistakes_in_the_settings_say_what_where_and_what_to_do() {
     assert!(said.contains("validators.toml") && said.contains("[[validator]]"), "{said}");
     for (flags, parts) in [
         (&["--delivery.pacing", "maybe"][..], &["--delivery.pacing", "on, off"][..]),
-        (&["--wallet.hotkey", "nobody"], &["wallets/miner/hotkeys/nobody"]),
+        (
+            &["--wallet.hotkey", "nobody"],
+            &["wallets/miner/hotkeys/nobody", "ptn-cli wallet new-hotkey miner/nobody"],
+        ),
+        (&["--validators", "absent.toml"], &["absent.toml", "docs/operations.md", "--write"]),
         (&["--rules", "1999"], &["2024, 2025, 2026"]),
         (&["--wallet.hotkey", "torn"], &["wallets/miner/hotkeys/torn", "--wallet.hotkey"]),
     ] {

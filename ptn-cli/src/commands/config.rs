@@ -1,7 +1,8 @@
-//! `config`: every setting with its value and where it came from, and a commented `ptn.toml`.
+//! `config`: every setting with its value and where it came from, a commented `ptn.toml`, and the
+//! trade pairs of the rule set.
 //!
-//! Both are made from `ptn_core::ops::settings`; reading and checking the file is left to
-//! `ptn_core::ops::config`.
+//! They are made from `ptn_core::ops::settings` and the catalogue; reading and checking the file is
+//! left to `ptn_core::ops::config`.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -10,13 +11,15 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use ptn_core::ops::config::{Origin, Settings};
 use ptn_core::ops::process;
-use ptn_core::ops::settings::Setting;
+use ptn_core::ops::settings::{COMMON, Setting};
+use ptn_core::rules::Rules;
 use serde_json::json;
 
 use crate::Outcome;
 use crate::cli::ALL_SETTINGS;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
+use crate::table::{Column, Table};
 use crate::text;
 
 /// Arguments of `config init`.
@@ -25,6 +28,14 @@ pub struct InitArgs {
     /// File to write; an existing one is never overwritten. Without it the text goes to stdout
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
+}
+
+/// Arguments of `config pairs`.
+#[derive(Debug, Clone, Args)]
+pub struct PairsArgs {
+    /// Only pairs that have this in their id or name: BTC, gold
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
 }
 
 type AddSettings = fn(Command, &[&'static [Setting]]) -> Command;
@@ -40,6 +51,12 @@ pub(crate) fn command(settings: AddSettings) -> Command {
         .arg_required_else_help(true)
         .subcommand(settings(show, ALL_SETTINGS))
         .subcommand(init)
+        .subcommand(settings(
+            PairsArgs::augment_args(Command::new("pairs")).about(
+                "The trade pairs of the rule set, and what to use instead of those that validators refuse",
+            ),
+            &[COMMON],
+        ))
 }
 
 /// Runs the command.
@@ -49,11 +66,16 @@ pub(crate) fn command(settings: AddSettings) -> Command {
 pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     match matches.subcommand() {
         Some(("show", matches)) => show(&Settings::resolve(ALL_SETTINGS, matches)?, out),
+        Some(("pairs", matches)) => {
+            let args = PairsArgs::from_arg_matches(matches);
+            let args = args.map_err(|e| Failure::usage(e.to_string()))?;
+            pairs(&args, &Settings::resolve(&[COMMON], matches)?.rules()?, out)
+        }
         Some((_, matches)) => {
             let args = InitArgs::from_arg_matches(matches);
             init(&args.map_err(|e| Failure::usage(e.to_string()))?, out)
         }
-        None => Err(Failure::usage("config show or config init?")),
+        None => Err(Failure::usage("config show, init or pairs?")),
     }
 }
 
@@ -91,6 +113,50 @@ fn show(settings: &Settings, out: &mut Output) -> Outcome {
             }
         };
         out.line(line)?;
+    }
+    Ok(process::OK)
+}
+
+fn pairs(args: &PairsArgs, rules: &Rules, out: &mut Output) -> Outcome {
+    let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();
+    let named = |text: &str| text.to_lowercase().contains(&wanted);
+    let all = rules.catalogue.iter().filter(|p| named(p.id.as_str()) || named(&p.display_name));
+    let all: Vec<_> = all.collect();
+    if out.is_json() {
+        let shown = all.iter().map(|p| {
+            json!({
+                "trade_pair": p.id.as_str(),
+                "name": p.display_name,
+                "class": p.class.as_str(),
+                "blocked": p.blocked,
+                "replacement": p.replacement.as_ref().map(|other| other.as_str()),
+            })
+        });
+        let shown: Vec<_> = shown.collect();
+        out.document(&json!({"rules": rules.era.as_str(), "pairs": shown}))?;
+        return Ok(process::OK);
+    }
+    if all.is_empty() {
+        out.talk(format!("no such pair in the rules of {}", rules.era));
+        return Ok(process::OK);
+    }
+    let columns = ["PAIR", "NAME", "CLASS", ""].map(Column::text);
+    let mut table = Table::new(&columns);
+    for pair in all {
+        let note = match (&pair.blocked, &pair.replacement) {
+            (None, _) => String::new(),
+            (Some(_), Some(other)) => format!("refused: use {other}"),
+            (Some(why), None) => format!("refused: {why}"),
+        };
+        let (id, class) = (pair.id.to_string(), pair.class.as_str().to_owned());
+        let cells = [id, text::harmless(&pair.display_name), class, text::harmless(&note)];
+        match pair.blocked {
+            None => table.row(cells),
+            Some(_) => table.styled(Style::Dim, cells),
+        }
+    }
+    for line in table.lines(out) {
+        out.line(line.trim_end())?;
     }
     Ok(process::OK)
 }

@@ -52,7 +52,7 @@ impl WireChoice {
 /// Arguments of `listen`.
 #[derive(Debug, Clone, Args)]
 pub struct ListenArgs {
-    /// The wire it speaks
+    /// The wire it speaks: the protocol between miners and validators
     #[arg(long, value_enum, default_value_t = WireChoice::Both)]
     wire: WireChoice,
     /// Port on 127.0.0.1; 0 takes any

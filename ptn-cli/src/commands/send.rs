@@ -13,7 +13,7 @@ use ptn_core::guard::Guard;
 use ptn_core::json::{Json, Object};
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
-use ptn_core::ops::settings::{COMMON, GUARD};
+use ptn_core::ops::settings::{COMMON, GUARD, PACE};
 use ptn_core::ops::store::Place;
 use ptn_core::rules::{Era, Rules};
 use ptn_core::signal::{Number, Signal, SignalError};
@@ -103,7 +103,7 @@ pub fn run(matches: &ArgMatches, out: &mut Output) -> Outcome {
     if args.check {
         return check_command(&args, matches, out);
     }
-    let settings = crate::cli::resolve(&[COMMON, GUARD], matches)?;
+    let settings = crate::cli::resolve(&[COMMON, GUARD, PACE], matches)?;
     let rules = settings.rules()?;
     let ready = given(&args, &rules)?.ready(&rules)?;
     crate::block_on(send_all(vec![ready], &args.target, &settings, &Arc::new(rules), out))
@@ -247,7 +247,7 @@ fn size(text: &str) -> (&'static str, String) {
 
 fn check_command(args: &SendArgs, matches: &ArgMatches, out: &mut Output) -> Outcome {
     let prepare = || {
-        let settings = crate::cli::resolve(&[COMMON, GUARD], matches)?;
+        let settings = crate::cli::resolve(&[COMMON, GUARD, PACE], matches)?;
         let rules = Arc::new(settings.rules()?);
         let given = given(args, &rules)?;
         Ok((settings, rules, given))

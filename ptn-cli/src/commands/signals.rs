@@ -5,6 +5,7 @@
 
 mod migrate;
 mod receipt;
+mod refused;
 mod source;
 mod tail;
 mod verify;
@@ -18,6 +19,8 @@ use ptn_core::store::Filter;
 use serde::Serialize;
 use serde_json::json;
 
+use self::refused::RefusedFile;
+pub(crate) use self::refused::RefusedFiles;
 use self::source::Source;
 use super::target::ServerArgs;
 use crate::Outcome;
@@ -82,13 +85,17 @@ pub struct TailArgs {
 struct Page {
     signals: Vec<SignalView>,
     next_before: Option<u64>,
+    /// Not signals; where the server answers, it says nothing of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_files: Option<RefusedFiles>,
 }
 
 type AddSettings = fn(Command, &[&'static [Setting]]) -> Command;
 
 /// The command and its sub-commands.
 pub(crate) fn command(settings: AddSettings) -> Command {
-    let with = |command: Command, about: &'static str| settings(command.about(about), &[COMMON]);
+    let with =
+        |command: Command, about: &'static str| brief(settings(command.about(about), &[COMMON]));
     let list = ListArgs::augment_args(Command::new("list"));
     let tail = TailArgs::augment_args(Command::new("tail"));
     let by_id = |name: &'static str| IdArgs::augment_args(Command::new(name));
@@ -104,24 +111,36 @@ pub(crate) fn command(settings: AddSettings) -> Command {
             "Sends a failed signal again, to the validators that did not acknowledge it",
         ))
         .subcommand(with(by_id("cancel"), "Stops what was not sent yet"))
-        .subcommand(settings(
+        .subcommand(brief(settings(
             receipt::ReceiptArgs::augment_args(Command::new("receipt"))
                 .about("The receipt: who answered what and when, with the digest of each request"),
             &[COMMON, WALLET],
-        ))
+        )))
         .subcommand(
             receipt::CheckArgs::augment_args(Command::new("check-receipt"))
                 .about("Says whether receipts that were kept are as they were issued"),
         )
         .subcommand(with(
             Command::new("verify").after_help(verify::HELP),
-            "Checks every checksum and every promise of a store from which nobody delivers",
+            "Checks every checksum and every promise of a store: of a data directory from which nobody delivers, or of a database",
         ))
         .subcommand(with(tail, "Follows what happens, until Ctrl-C"))
         .subcommand(with(
             migrate::MigrateArgs::augment_args(Command::new("migrate")).after_help(migrate::HELP),
             "Moves all signals between a data directory and a PostgreSQL database",
         ))
+}
+
+/// Shows of the settings that every program has only those that say where signals are: the others
+/// would fill each of these pages. They are taken as ever.
+fn brief(command: Command) -> Command {
+    const SHOWN: [&str; 2] = ["data_dir", "store"];
+    const OTHERS: &str =
+        "Other settings, --rules and --logging.debug among them: ptn-cli config show --help";
+    let hidden = COMMON.iter().filter(|setting| !SHOWN.contains(&setting.key));
+    let command = hidden.fold(command, |command, s| command.mut_arg(s.key, |arg| arg.hide(true)));
+    let help = command.get_after_help().map(|help| format!("{help}\n\n")).unwrap_or_default();
+    command.after_help(format!("{help}{OTHERS}"))
 }
 
 /// Runs the command.
@@ -179,6 +198,7 @@ async fn list(args: ListArgs, settings: &Settings, out: &mut Output) -> Outcome 
         StateChoice::Processed => SignalState::Processed,
         StateChoice::Failed => SignalState::Failed,
     };
+    let before = args.before;
     let filter = Filter {
         states: args.state.iter().map(state).collect(),
         trade_pair: args.pair,
@@ -189,13 +209,17 @@ async fn list(args: ListArgs, settings: &Settings, out: &mut Output) -> Outcome 
     let narrowed =
         !filter.states.is_empty() || filter.trade_pair.is_some() || filter.before_seq.is_some();
     let next_before = signals.last().filter(|_| signals.len() >= filter.limit).map(|s| s.seq);
+    let wants_failed = filter.states.is_empty() || filter.states.contains(&SignalState::Failed);
+    let refused_files =
+        source.dir().filter(|_| wants_failed && before.is_none()).and_then(RefusedFiles::of);
     if out.is_json() {
-        out.document(&Page { signals, next_before })?;
+        out.document(&Page { signals, next_before, refused_files })?;
         return Ok(process::OK);
     }
     if signals.is_empty() {
         let which = if narrowed { "no such signals" } else { "no signals" };
         out.talk(format!("{which} in {}", source.name()));
+        tell_refused(refused_files.as_ref(), out);
         return Ok(process::OK);
     }
     let now = text::now();
@@ -224,7 +248,15 @@ async fn list(args: ListArgs, settings: &Settings, out: &mut Output) -> Outcome 
     if let Some(before) = next_before {
         out.talk(format!("older ones: --before {before}"));
     }
+    tell_refused(refused_files.as_ref(), out);
     Ok(process::OK)
+}
+
+fn tell_refused(files: Option<&RefusedFiles>, out: &mut Output) {
+    if let Some(files) = files {
+        let words = format!("{}; see why: {}", files.words(), files.newest.command());
+        out.talk(out.paint_talk(Style::Warn, words));
+    }
 }
 
 const fn style_of(state: SignalState) -> Style {
@@ -238,11 +270,25 @@ const fn style_of(state: SignalState) -> Style {
 async fn by_id(name: &str, args: IdArgs, settings: &Settings, out: &mut Output) -> Outcome {
     let source = Source::open(&args.server, settings).await?;
     for given in &args.ids {
-        let view = source.find(given).await?;
+        let view = match source.find(given).await {
+            Ok(view) => view,
+            Err(failure) => {
+                let file = source.dir().and_then(|dir| RefusedFile::find(dir, given));
+                match file {
+                    Some(file) if name == "show" => file.show(out)?,
+                    Some(file) => return Err(file.failure(failure)),
+                    None => return Err(failure),
+                }
+                continue;
+            }
+        };
         match name {
             "show" => show(&view, out)?,
             "retry" => {
                 source.retry(&view.order_uuid).await?;
+                if view.is_out_of_reach() && !out.is_json() {
+                    out.talk(GONE);
+                }
                 done(
                     &view,
                     "retry_requested",
@@ -263,6 +309,9 @@ async fn by_id(name: &str, args: IdArgs, settings: &Settings, out: &mut Output) 
     }
     Ok(process::OK)
 }
+
+/// What a retry cannot mend.
+const GONE: &str = "whoever did not acknowledge it left the list of validators: unless it is back, a retry ends at once; a new order goes to those who are there";
 
 fn done(view: &SignalView, event: &str, words: &str, out: &mut Output) -> Result<(), Failure> {
     if out.is_json() {
@@ -292,6 +341,9 @@ fn show(view: &SignalView, out: &mut Output) -> Result<(), Failure> {
     if view.cancel_requested {
         rows.push(("cancelled", "asked for; what was sent stays as it is".to_owned()));
     }
+    if let Some(reason) = view.untold_reason() {
+        rows.push(("reason", reason.to_owned()));
+    }
     rows.push(("rules", view.rules.clone()));
     rows.push(("signal", view.signal.as_ref().map_or("", |s| s.get()).to_owned()));
     for (name, value) in rows {
@@ -300,19 +352,25 @@ fn show(view: &SignalView, out: &mut Output) -> Result<(), Failure> {
         let name = out.paint(Style::Dim, text::pad(name, 11));
         out.line(format!("{name} {value}"))?;
     }
-    if view.validators.is_empty() {
-        return out.line("validators  not decided yet: no miner has taken it on");
+    match (view.validators.is_empty(), view.state) {
+        (false, _) => out.line("validators")?,
+        (true, SignalState::Pending) => {
+            out.line("validators  not decided yet: no miner has taken it on")?;
+        }
+        (true, _) => out.line("validators  none: it was sent to nobody")?,
     }
-    out.line("validators")?;
     for v in &view.validators {
         let line = text::record(out, v);
         out.line(line)?;
     }
     if view.state == SignalState::Failed {
         let exit = view.exit();
+        let again = format!("ptn-cli signals retry {}", view.order_uuid);
         let next = match exit {
             process::UNKNOWN => "look at your positions before you send it again".to_owned(),
-            _ => format!("send it again: ptn-cli signals retry {}", view.order_uuid),
+            _ if view.is_out_of_reach() => GONE.to_owned(),
+            _ if view.validators.is_empty() => format!("when that is mended: {again}"),
+            _ => format!("send it again: {again}"),
         };
         out.talk(next);
     }

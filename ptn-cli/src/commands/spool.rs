@@ -3,6 +3,7 @@
 //! Looking must never disturb a miner: nothing here takes a lock that a miner wants.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,12 +50,26 @@ pub async fn open_existing(settings: &Settings) -> Result<Opened, Failure> {
 /// # Errors
 /// When it is not.
 pub fn there(dir: &Path) -> Result<(), Failure> {
-    if dir.join("received_signals").is_dir() {
-        return Ok(());
+    let found = fs::read_dir(dir.join("received_signals"));
+    let error = match found {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    if error.kind() == ErrorKind::PermissionDenied {
+        return Err(denied(dir));
     }
     let text = format!("{} is no data directory: received_signals is not there", dir.display());
     Err(Failure::new(process::USAGE, "no_data_dir", text)
         .hint("name it with --data-dir, or send a first signal, which creates it"))
+}
+
+/// A data directory is its owner's alone.
+fn denied(dir: &Path) -> Failure {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = fs::metadata(dir).map(|meta| format!(" (uid {})", meta.uid())).unwrap_or_default();
+    let text = format!("{}: permission denied: only its owner{owner} may read it", dir.display());
+    Failure::new(process::FAILED, "permission_denied", text)
+        .hint("run this as its owner, or name another one with --data-dir")
 }
 
 /// Who delivers from a store, for people; `None` when nobody does.
@@ -104,6 +119,16 @@ fn is_locked(path: &Path, holder: &Holder) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_of_somebody_else_is_not_taken_for_a_missing_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(there(dir.path()).unwrap_err().code, "no_data_dir");
+        let failure = denied(dir.path());
+        assert_eq!((failure.code.as_str(), failure.exit), ("permission_denied", process::FAILED));
+        assert!(failure.message.contains("permission denied: only its owner (uid "), "{failure:?}");
+        assert!(failure.hint.unwrap().contains("as its owner"));
+    }
 
     #[test]
     fn a_lock_is_seen_while_it_is_held() {

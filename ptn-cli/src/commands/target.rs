@@ -142,13 +142,11 @@ pub async fn send_all(
     let store = spool::open_or_create(settings, rules, out).await?;
     for one in ready {
         let judged = verdict::beside_spool(settings, rules, &store, &one.signal).await?;
-        if let Some(judged) = &judged {
+        if let Some(judged) = judged.as_ref().filter(|judged| judged.verdict.blocks(judged.mode)) {
             verdict::talk(judged, out);
-            if judged.verdict.blocks(judged.mode) {
-                return Err(refused_by_guard(judged));
-            }
+            return Err(refused_by_guard(judged));
         }
-        let code = to_store(&store, &one.signal, args, out).await?;
+        let code = to_store(&store, &one.signal, judged, args, out).await?;
         worst = if worst == process::OK { code } else { worst };
     }
     Ok(worst)
@@ -230,6 +228,7 @@ fn dry_run(
 async fn to_store(
     opened: &Opened,
     signal: &Signal,
+    judged: Option<Judged>,
     args: &TargetArgs,
     out: &mut Output,
 ) -> Outcome {
@@ -250,6 +249,9 @@ async fn to_store(
                 out.talk(format!("the same signal was accepted before; it is {state}{again}"));
             }
         }
+    }
+    if let Some(judged) = judged {
+        verdict::talk(&judged.of_accepted(id), out);
     }
     let holder = spool::deliverer(opened).await;
     // What was decided before is told at once, whoever delivers now.
@@ -329,6 +331,10 @@ fn conclude(view: &SignalView, wait: bool, args: &TargetArgs, out: &mut Output) 
             SignalState::Failed => out.paint_talk(Style::Bad, failed_words(exit)),
         };
         out.talk(said);
+        if let Some(reason) = view.untold_reason() {
+            let head = out.paint_talk(Style::Strong, "   why:");
+            out.talk(format!("{head} {}", out.flow_talk(&text::harmless(reason), 8)));
+        }
     }
     Ok(exit)
 }
@@ -420,15 +426,18 @@ async fn to_server(server: &Server, ready: Ready, args: &TargetArgs, out: &mut O
         out.line(line)?;
     }
     let answered = serde_json::from_slice(&answer.body).unwrap_or_default();
-    if let Some(judged) = Judged::of_server(&answered) {
-        verdict::talk(&judged, out);
-    }
+    let judged = Judged::of_server(&answered);
     let said = [parsed.error, parsed.message, parsed.error_message];
     let said = said.into_iter().flatten().find(|s| !s.is_empty()).unwrap_or_default();
     if exit == process::OK {
-        let text = if wait { said } else { "safe at the server".to_owned() };
-        let text = out.paint_talk(Style::Good, text::harmless(&text));
+        let text = if wait { said.as_str() } else { "safe at the server" };
+        let text = out.paint_talk(Style::Good, text::harmless(text));
         out.talk(text);
+    }
+    if let Some(judged) = judged {
+        verdict::talk(&judged, out);
+    }
+    if exit == process::OK {
         return Ok(exit);
     }
     let code = if code.is_empty() { format!("http_{}", answer.status) } else { code };

@@ -12,7 +12,7 @@ use ptn_core::ops::guard::{GuardConfig, file};
 use ptn_core::ops::store::Opened;
 use ptn_core::record::SignalState;
 use ptn_core::rules::Rules;
-use ptn_core::signal::Signal;
+use ptn_core::signal::{OrderUuid, Signal};
 use ptn_core::store::{Filter, SignalStore as _};
 
 use crate::failure::Failure;
@@ -34,6 +34,11 @@ impl Judged {
     /// As answers of the server carry it.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::to_value(self.verdict.view(self.mode)).unwrap_or_default()
+    }
+
+    /// The same for a signal that is accepted all the same.
+    pub(crate) fn of_accepted(self, id: &OrderUuid) -> Self {
+        Self { verdict: self.verdict.of_accepted(id), ..self }
     }
 
     /// Reads what a server answered; nothing when its guard is off.
@@ -113,8 +118,14 @@ const fn style(severity: Severity) -> Style {
 
 /// What speaks against a signal, beside a result; nothing when it is clear.
 pub(crate) fn talk(judged: &Judged, out: &mut Output) {
+    let blocked = judged.verdict.blocks(judged.mode);
     for concern in &judged.verdict.concerns {
-        let head = out.paint_talk(style(concern.severity), format!("guard: {}", concern.severity));
+        let word = match concern.severity {
+            // Said of a signal that was accepted, "refused" would invite to send it again.
+            Severity::Refused if !blocked => "may be refused",
+            severity => severity.as_str(),
+        };
+        let head = out.paint_talk(style(concern.severity), format!("guard: {word}"));
         let words = format!("{}: {}", concern.code, text::harmless(&concern.text));
         out.talk(format!("{head}  {}", out.flow_talk(&words, 7)));
         let next = out.paint_talk(Style::Strong, " next:");

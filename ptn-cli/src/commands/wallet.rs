@@ -254,6 +254,18 @@ impl Wallet {
         }
     }
 
+    /// The command that shows one of its keys later.
+    fn export_command(&self, which: Which) -> String {
+        let wallet = self.place.wallet();
+        let key = match which {
+            Which::Coldkey => format!("{wallet} --key coldkey"),
+            Which::Hotkey => format!("{wallet}/{}", self.place.hotkey_name()),
+        };
+        let path = self.settings.get("wallet.path").filter(|_| self.settings.is_set("wallet.path"));
+        let path = path.map(|path| format!(" --wallet.path {path}")).unwrap_or_default();
+        format!("ptn-cli wallet export {key} --show{path}")
+    }
+
     /// Refuses to go on where a key would be replaced without being asked to. `key` is the one to
     /// be written, when it is known already: its own public file is not in its way.
     fn make_way(

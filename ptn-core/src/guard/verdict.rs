@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::signal::OrderUuid;
 use crate::store::UnixMs;
 
 /// What the guard may do.
@@ -153,9 +154,31 @@ impl GuardVerdict {
         self.concerns.iter().find(|concern| concern.severity == Severity::Refused)
     }
 
+    /// The verdict on a signal that is accepted all the same. What is to be done about it is another
+    /// thing then: who sends it once more may trade twice.
+    #[must_use]
+    pub fn of_accepted(mut self, id: &OrderUuid) -> Self {
+        for concern in &mut self.concerns {
+            let about_the_account =
+                concern.code.starts_with("drawdown_") || concern.code == "no_position";
+            let may = match concern.severity {
+                Severity::Clear | Severity::Delayed => continue,
+                Severity::Alert if about_the_account => continue,
+                Severity::Alert => "",
+                Severity::Refused => ", and validators may refuse it",
+            };
+            concern.action = format!(
+                "it is accepted all the same{may}; do not send it again before you have looked: ptn-cli signals show {id}"
+            );
+        }
+        self
+    }
+
     /// Everything that speaks against it, in one line: texts and what to do next.
     pub fn words(&self) -> String {
-        let one = |concern: &Concern| format!("{}; {}", concern.text, concern.action);
+        let one = |concern: &Concern| {
+            format!("{}; {}", concern.text.trim_end_matches('.'), concern.action)
+        };
         self.concerns.iter().map(one).collect::<Vec<_>>().join(" | ")
     }
 

@@ -11,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::settings::{self, Setting};
 use crate::rules::{Era, Rules, RulesError, UnknownPairs};
+use crate::text::distance;
 
 /// Why the configuration was refused; the text names the setting and what is allowed.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +114,8 @@ pub fn with_flags(mut command: Command, list: &[&'static [Setting]]) -> Command 
 pub struct Settings {
     values: BTreeMap<&'static str, (String, Origin)>,
     known: Vec<&'static Setting>,
+    /// What the file says to other programs.
+    others: Vec<(String, String)>,
 }
 
 impl std::fmt::Debug for Settings {
@@ -137,10 +140,13 @@ impl Settings {
         }
         let named = matches.get_one::<String>("config").map(PathBuf::from);
         let path = named.clone().unwrap_or_else(|| PathBuf::from("ptn.toml"));
+        let mut others = Vec::new();
         if named.is_some() || path.exists() {
             for (key, value) in read_file(&path)? {
                 if let Some(s) = known.iter().find(|s| s.key == key) {
                     values.insert(s.key, (value, Origin::File(path.clone())));
+                } else {
+                    others.push((key, value));
                 }
             }
         }
@@ -159,7 +165,7 @@ impl Settings {
                 values.insert(s.key, (value, Origin::Flag(s.flag)));
             }
         }
-        Ok(Self { values, known })
+        Ok(Self { values, known, others })
     }
 
     /// Sets a value as if its flag had been given.
@@ -183,6 +189,19 @@ impl Settings {
     /// Whether someone set it.
     pub fn is_set(&self, key: &str) -> bool {
         self.values.get(key).is_some_and(|(_, origin)| *origin != Origin::Default)
+    }
+
+    /// What somebody set for any of the programs: also a setting that this one does not have, which
+    /// the shared file or the environment tells another one.
+    pub fn set_for_any(&self, key: &str) -> Option<String> {
+        if self.is_set(key) {
+            return self.get(key).map(str::to_owned);
+        }
+        let setting = settings::all().find(|s| s.key == key)?;
+        std::env::var(setting.env()).ok().or_else(|| {
+            let found = self.others.iter().find(|(other, _)| other == key);
+            found.map(|(_, value)| value.clone())
+        })
     }
 
     /// Where a value came from.
@@ -408,27 +427,7 @@ fn flatten(table: &toml::Table, prefix: &str, out: &mut Vec<(String, String)>) {
 }
 
 fn closest(key: &str) -> Option<&'static str> {
-    let distance = |other: &str| {
-        let (a, b): (Vec<char>, Vec<char>) = (key.chars().collect(), other.chars().collect());
-        let mut row: Vec<usize> = (0..=b.len()).collect();
-        for (i, ca) in a.iter().enumerate() {
-            let mut last = i;
-            for (j, cb) in b.iter().enumerate() {
-                let up = row.get(j + 1).copied().unwrap_or(usize::MAX);
-                let left = if j == 0 { i + 1 } else { row.get(j).copied().unwrap_or(usize::MAX) };
-                let best = (last + usize::from(ca != cb)).min(up + 1).min(left + 1);
-                last = up;
-                if let Some(cell) = row.get_mut(j + 1) {
-                    *cell = best;
-                }
-            }
-            if let Some(cell) = row.first_mut() {
-                *cell = i + 1;
-            }
-        }
-        row.last().copied().unwrap_or(usize::MAX)
-    };
-    let best = settings::all().map(|s| (distance(s.key), s.key)).min()?;
+    let best = settings::all().map(|s| (distance(key, s.key), s.key)).min()?;
     (best.0 <= key.len().div_ceil(3)).then_some(best.1)
 }
 
@@ -460,6 +459,22 @@ mod tests {
         assert_eq!(closest("delivery.polcy"), Some("delivery.policy"));
         assert_eq!(closest("wallet.hotky"), Some("wallet.hotkey"));
         assert_eq!(closest("something.else.entirely"), None);
+    }
+
+    #[test]
+    fn what_the_file_tells_another_program_can_be_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ptn.toml");
+        std::fs::write(&path, "[delivery]\npacing = \"off\"\n").unwrap();
+        let command = with_flags(Command::new("x"), &[settings::COMMON]);
+        let args = ["x", "--config", path.to_str().unwrap()];
+        let matches = command.try_get_matches_from(args).unwrap();
+        let settings = Settings::resolve(&[settings::COMMON], &matches).unwrap();
+        assert_eq!(settings.get("delivery.pacing"), None);
+        assert_eq!(settings.set_for_any("delivery.pacing").as_deref(), Some("off"));
+        assert_eq!(settings.set_for_any("delivery.policy"), None);
+        // A default was set by nobody.
+        assert_eq!(settings.set_for_any("data_dir"), None);
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct GuardConfig {
     pub prices: Prices,
     /// Whether somebody asked for the guard.
     wanted: bool,
+    /// Whether the miner paces orders, where a setting says so.
+    paced: Option<bool>,
     rules: Arc<Rules>,
     rules_file: Option<String>,
     catalogue: Option<String>,
@@ -131,10 +133,16 @@ impl GuardConfig {
             settings,
             prices: prices(s, rules)?,
             wanted: s.is_set("guard.mode"),
+            paced: paced(s)?,
             rules: Arc::clone(rules),
             rules_file: read("rules.file")?,
             catalogue: read("rules.trade_pairs")?,
         })
+    }
+
+    /// Says whether orders are paced, whatever the settings and the guard's file say.
+    pub fn set_paced(&mut self, paced: bool) {
+        self.paced = Some(paced);
     }
 
     /// Makes the guard, with what its file in the data directory knows; nothing when it is off, or
@@ -147,7 +155,12 @@ impl GuardConfig {
             return Ok(None);
         }
         let (text, catalogue) = (self.rules_file.as_deref(), self.catalogue.as_deref());
-        let (era, settings) = (self.rules.era, self.settings.clone());
+        let (era, mut settings) = (self.rules.era, self.settings.clone());
+        let path = file(data_dir);
+        let saved = saved(&path);
+        // The miner knows; what it does stands in its file.
+        let known = self.paced.or_else(|| saved.as_deref().and_then(RiskGuard::paced_in));
+        settings.paced = known.unwrap_or(settings.paced);
         let risk = match RiskGuard::from_files(era, text, catalogue, settings) {
             Ok(risk) => risk,
             Err(e) if !self.wanted => {
@@ -156,7 +169,9 @@ impl GuardConfig {
             }
             Err(e) => return Err(e.into()),
         };
-        restore(&risk, &file(data_dir));
+        if let Some(text) = saved {
+            restore(&risk, &path, &text);
+        }
         let risk = Arc::new(risk);
         let guard = Guard::new(self.mode, Arc::clone(&risk) as _);
         Ok(Some(Guarding {
@@ -210,16 +225,35 @@ pub fn file(data_dir: &Path) -> PathBuf {
     data_dir.join(".ptn").join("guard.json")
 }
 
-fn restore(risk: &RiskGuard, path: &Path) {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
+/// Whether the settings say that orders are paced; nothing when they say nothing, as those of a server
+/// or a command often do.
+fn paced(s: &Settings) -> Result<Option<bool>, ConfigError> {
+    if let Some(text) = s.set_for_any("delivery.pacing") {
+        let read = match text.to_ascii_lowercase().as_str() {
+            "on" | "true" | "yes" | "1" => Some(true),
+            "off" | "false" | "no" | "0" => Some(false),
+            // Of another program, which complains itself.
+            _ if s.get("delivery.pacing").is_none() => None,
+            _ => return Err(s.bad("delivery.pacing", "allowed: on, off")),
+        };
+        return Ok(read);
+    }
+    Ok(s.set_for_any("subtensor.network").map(|network| network != "local"))
+}
+
+fn saved(path: &Path) -> Option<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
         Err(e) => {
             tracing::warn!(file = %path.display(), "the risk guard's file cannot be read: {e}");
-            return;
+            None
         }
-    };
-    if let Err(why) = risk.restore(&text) {
+    }
+}
+
+fn restore(risk: &RiskGuard, path: &Path, text: &str) {
+    if let Err(why) = risk.restore(text) {
         tracing::warn!(
             file = %path.display(),
             "the risk guard's file is left aside, it begins with what the store knows: {why}"

@@ -364,14 +364,24 @@ pub const GUARD: &[Setting] = &[
     ),
 ];
 
-/// Replacing a running process without refusing a request; for both daemons.
+/// Replacing a running server without refusing a request.
 pub const TAKEOVER: Setting = setting(
     "takeover",
     "takeover",
     &[],
     "",
     None,
-    "Takes the listening sockets over from the process that runs on the same data directory (ptn-server: and the same address), which then finishes and ends; nothing special when there is none",
+    "Takes the listening socket over from the server that runs on the same data directory and address, which then finishes and ends; an ordinary start when there is none",
+);
+
+/// The same for a miner.
+const MINER_TAKEOVER: Setting = setting(
+    "takeover",
+    "takeover",
+    &[],
+    "",
+    None,
+    "Takes the listening sockets over from the miner that runs on the same data directory, which then finishes and ends; an ordinary start when there is none",
 );
 
 /// Where ptn-server listens.
@@ -421,14 +431,7 @@ pub const MINER: &[Setting] = &[
     ),
     DELIVERY_WIRE,
     DELIVERY_WIRE_FOR,
-    setting(
-        "delivery.pacing",
-        "delivery.pacing",
-        &[],
-        "on|off",
-        None,
-        "Waits out the network's cooldown and rate limit instead of burning attempts (default: on, off on local)",
-    ),
+    DELIVERY_PACING,
     setting(
         "delivery.timeout",
         "delivery.timeout",
@@ -475,7 +478,7 @@ pub const MINER: &[Setting] = &[
         &[],
         "TEXT",
         None,
-        "repo_version on the wire (default: the rule set's)",
+        "repo_version in what is sent (default: the rule set's)",
     ),
     setting(
         "delivery.write_failed_signal_logs",
@@ -533,7 +536,7 @@ pub const MINER: &[Setting] = &[
         Some("10s"),
         "How long attempts under way may take after Ctrl-C",
     ),
-    TAKEOVER,
+    MINER_TAKEOVER,
 ];
 
 const NETUID: Setting = setting(
@@ -550,7 +553,7 @@ const SUBTENSOR_NETWORK: Setting = setting(
     &["network"],
     "finney|test|archive|local",
     Some("finney"),
-    "Network; local allows validators on loopback and private addresses and does not pace by default",
+    "Network; local allows validators on loopback and private addresses, and orders are not paced there by default (--delivery.pacing)",
 );
 const SUBTENSOR_CHAIN_ENDPOINT: Setting = setting(
     "subtensor.chain_endpoint",
@@ -566,7 +569,7 @@ const DELIVERY_POLICY: Setting = setting(
     &[],
     "mothership|trust|all",
     None,
-    "Who must acknowledge a signal (default: the rule set's)",
+    "Who must acknowledge a signal: mothership is the network's one authoritative validator, trust everyone with a trust of at least 0.75 (default: the rule set's)",
 );
 const DELIVERY_MOTHERSHIP: Setting = setting(
     "delivery.mothership",
@@ -583,7 +586,7 @@ const DELIVERY_WIRE: Setting = setting(
     &[],
     "btauth|dendrite",
     Some("btauth"),
-    "The protocol of validators from the chain: btauth since bittensor 11, dendrite before",
+    "The wire, which is the protocol, of validators from the chain: btauth since bittensor 11, dendrite before",
 );
 const DELIVERY_WIRE_FOR: Setting = setting(
     "delivery.wire_for",
@@ -593,6 +596,17 @@ const DELIVERY_WIRE_FOR: Setting = setting(
     None,
     "The protocol of single validators from the chain; may be repeated (in ptn.toml a table of its own)",
 );
+const DELIVERY_PACING: Setting = setting(
+    "delivery.pacing",
+    "delivery.pacing",
+    &[],
+    "on|off",
+    None,
+    "Paces orders: holds one back until the network's cooldown (the least time between orders of a pair) and rate limit are over, instead of sending it into a refusal, which uses up its attempts (default: on; off on local)",
+);
+
+/// Whether the miner paces orders, which the risk guard must know; settings of the miner too.
+pub const PACE: &[Setting] = &[SUBTENSOR_NETWORK, DELIVERY_PACING];
 
 /// Which chain and subnet, for commands about the chain; all of them are settings of the miner too.
 pub const CHAIN: &[Setting] = &[NETUID, SUBTENSOR_NETWORK, SUBTENSOR_CHAIN_ENDPOINT];

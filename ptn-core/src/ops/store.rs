@@ -10,6 +10,9 @@ use crate::store::postgres::PgOptions;
 use crate::store::transfer::Transfer;
 use crate::store::{FsStore, PgStore, SignalStore, StoreError};
 
+/// SQLSTATE of a database that is not there.
+const NO_SUCH_DATABASE: &str = "3D000";
+
 /// A store that is not open yet.
 #[derive(Debug, Clone)]
 pub enum Place {
@@ -95,6 +98,10 @@ impl Place {
     /// # Errors
     /// When the store cannot be opened.
     pub async fn open(&self, rules: &Arc<Rules>) -> Result<Opened, StoreError> {
+        self.look(rules).await.map_err(|error| self.advise(error))
+    }
+
+    async fn look(&self, rules: &Arc<Rules>) -> Result<Opened, StoreError> {
         Ok(match self {
             Self::Dir(dir, min_free) => {
                 let mut options = FsOptions::new(Arc::clone(rules));
@@ -135,7 +142,34 @@ impl Place {
         Ok(opened)
     }
 
+    /// Says what to do where the store cannot know it.
+    fn advise(&self, error: StoreError) -> StoreError {
+        match (self, error) {
+            (Self::Postgres(options), StoreError::Database { server, code, why })
+                if code == NO_SUCH_DATABASE =>
+            {
+                let name = options.name().rsplit('/').next().unwrap_or("NAME").to_owned();
+                let why = format!("{why}; make it: createdb {name} (as a role that may)");
+                StoreError::Database { server, code, why }
+            }
+            (Self::Dir(..), StoreError::Io { what, path, source })
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                let why = format!(
+                    "{source}; run this as the owner of the data directory, or name another --data-dir"
+                );
+                let source = std::io::Error::new(source.kind(), why);
+                StoreError::Io { what, path, source }
+            }
+            (_, error) => error,
+        }
+    }
+
     async fn own(&self, rules: &Arc<Rules>, even_if_moved: bool) -> Result<Opened, StoreError> {
+        self.take(rules, even_if_moved).await.map_err(|error| self.advise(error))
+    }
+
+    async fn take(&self, rules: &Arc<Rules>, even_if_moved: bool) -> Result<Opened, StoreError> {
         Ok(match self {
             Self::Dir(dir, min_free) => {
                 let mut options = FsOptions::new(Arc::clone(rules));
@@ -219,6 +253,29 @@ impl Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_says_how_to_make_it() {
+        let place = Place::parse("postgres://me:hunter2@db/firm").unwrap();
+        let database = |code: &str| StoreError::Database {
+            server: place.name(),
+            code: code.to_owned(),
+            why: "database \"firm\" does not exist".to_owned(),
+        };
+        let said = place.advise(database("3D000")).to_string();
+        assert!(said.contains("createdb firm") && !said.contains("hunter2"), "{said}");
+        assert!(!place.advise(database("42501")).to_string().contains("createdb"));
+        let denied = |kind| StoreError::Io {
+            what: "cannot read",
+            path: PathBuf::from("/x/received_signals"),
+            source: std::io::Error::from(kind),
+        };
+        let place = Place::parse("fs:/x").unwrap();
+        let said = place.advise(denied(std::io::ErrorKind::PermissionDenied)).to_string();
+        assert!(said.contains("as the owner of the data directory"), "{said}");
+        let said = place.advise(denied(std::io::ErrorKind::Other)).to_string();
+        assert!(!said.contains("owner"), "{said}");
+    }
 
     #[test]
     fn a_place_is_a_folder_or_a_database() {

@@ -100,8 +100,10 @@ impl Default for GuardSettings {
 }
 
 impl GuardSettings {
-    /// A text of the network with the name that the network knows.
-    fn named(&self, text: String) -> String {
+    /// A text of the network with the name that the network knows, for people: without the noise of
+    /// its floating point numbers.
+    fn named(&self, text: &str) -> String {
+        let text = words::without_noise(text);
         match &self.hotkey {
             Some(hotkey) => text.replace(OWN, hotkey),
             None => text,
@@ -175,7 +177,17 @@ impl RiskGuard {
 
     /// Everything that it knows, as JSON; [`RiskGuard::restore`] reads it back.
     pub fn snapshot(&self) -> String {
-        self.state().to_json(self.rules.real.era())
+        self.state().to_json(self.rules.real.era(), self.settings.paced)
+    }
+
+    /// Whether the engine beside the guard that wrote a snapshot waits out the network's cooldown and
+    /// rate limit; nothing when the snapshot does not say so.
+    pub fn paced_in(snapshot: &str) -> Option<bool> {
+        #[derive(serde::Deserialize)]
+        struct Pace {
+            paced: Option<bool>,
+        }
+        serde_json::from_str::<Pace>(snapshot).ok()?.paced
     }
 
     /// Goes on where a snapshot ends. What happened since is to be told as ever.

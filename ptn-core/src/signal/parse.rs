@@ -535,7 +535,16 @@ fn known_pair(
         }
         let meant = match rules.catalogue.suggest(id) {
             Some(pair) => format!("; did you mean {}?", pair.id),
-            None => "; ids are case-sensitive, see the catalogue".to_owned(),
+            None => {
+                let near = rules.catalogue.near(id);
+                let ids: Vec<&str> = near.iter().map(|pair| pair.id.as_str()).collect();
+                match ids.as_slice() {
+                    [] => {
+                        "; ids are case-sensitive, and ptn-cli config pairs lists them".to_owned()
+                    }
+                    ids => format!("; did you mean {}?", ids.join(" or ")),
+                }
+            }
         };
         return Err(unknown_pair(id, rules.era, &meant));
     };
@@ -544,8 +553,10 @@ fn known_pair(
     match &pair.blocked {
         // A validator may refuse a closing order too, but that is for it to say.
         Some(reason) if rules.era == Era::Y2026 && !closes => {
-            let instead =
-                pair.replacement.as_ref().map(|r| format!("; use {r}")).unwrap_or_default();
+            // Some reasons name it themselves.
+            let instead = pair.replacement.as_ref().map(|r| format!("use {r}"));
+            let instead = instead.filter(|instead| !reason.contains(instead.as_str()));
+            let instead = instead.map(|instead| format!("; {instead}")).unwrap_or_default();
             let text = format!("validators refuse {id}: {reason}{instead}");
             Err(SignalError::new(Code::BlockedTradePair, "trade_pair", text))
         }

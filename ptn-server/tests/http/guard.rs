@@ -49,7 +49,10 @@ async fn warn_accepts_and_shows_the_verdict() {
     assert_eq!(guard["blocked"], false);
     let concern = &guard["concerns"][0];
     assert!(concern["text"].as_str().unwrap().contains("temporarily halted"), "{concern}");
-    assert!(concern["action"].as_str().unwrap().contains("take another pair"), "{concern}");
+    // It was accepted: whoever sends it again trades twice.
+    let action = concern["action"].as_str().unwrap();
+    assert!(action.starts_with("it is accepted all the same, and validators may"), "{concern}");
+    assert!(action.ends_with("before you have looked: ptn-cli signals show b"), "{concern}");
 
     // The old endpoint says what it always said, and more only when there is something to say.
     let with_key = |body: &str| body.replacen('{', r#"{"api_key":"k","#, 1);
@@ -58,6 +61,7 @@ async fn warn_accepts_and_shows_the_verdict() {
     assert_eq!((clear.status, keys), (200, vec!["message".to_owned(), "order_uuid".to_owned()]));
     let told = server.receive(&with_key(&order("d", "ETHUSDC", "LONG"))).await;
     assert_eq!((told.status, codes(&told.json()["guard"])[0]), (200, "pair_halted"));
+    assert!(told.body.contains("do not send it again before"), "{}", told.body);
     assert_eq!(stored(&server).await, 4);
 }
 
@@ -74,6 +78,7 @@ async fn refuse_stores_nothing_and_says_why() {
     assert_eq!((&body["order_uuid"], &body["order_json"]), (&json!("h"), &Value::Null));
     assert!(answer.text("error_message").starts_with("Trade pair [ETHUSDC] has been temporarily"));
     assert!(answer.text("message").starts_with("Order not sent: the risk guard refused it"));
+    assert!(!answer.body.contains("accepted all the same"), "{}", answer.body);
     assert_eq!(
         (&body["guard"]["blocked"], codes(&body["guard"])),
         (&json!(true), vec!["pair_halted"])

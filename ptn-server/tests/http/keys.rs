@@ -86,3 +86,20 @@ async fn without_any_key_the_server_does_not_start() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_broken_key_file_is_the_reason_that_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("miner_secrets.json"), r#"{"api_key": "hunter2"#).unwrap();
+    std::fs::write(dir.path().join("api_keys.json"), "[]").unwrap();
+    let mut config = ServerConfig::default();
+    config.data_dir = dir.path().to_owned();
+    let rules = Arc::new(Rules::load(Era::Y2026).unwrap());
+    let error = App::new(config, Arc::new(MemoryStore::new()), rules).unwrap_err().to_string();
+    for part in
+        ["miner_secrets.json: it is not valid JSON", "api_keys.json: it is not a JSON object"]
+    {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert!(!error.contains("hunter2"), "{error}");
+}

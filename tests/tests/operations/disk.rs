@@ -122,7 +122,7 @@ async fn a_miner_that_cannot_write_an_answer_down_says_so_in_its_health() {
         return;
     }
     let mut options = ValidatorOptions::default();
-    options.faults = vec![Fault::Delay { ms: 1500 }.into()];
+    options.faults = vec![Fault::Delay { ms: 1000 }.into()];
     let v = LoopbackValidator::start(options).await.unwrap();
     let home = Home::new(&[v.entry(Wire::Btauth)]);
     let disk = Mounted::tmpfs(&home.data(), "6m").unwrap();
@@ -137,11 +137,16 @@ async fn a_miner_that_cannot_write_an_answer_down_says_so_in_its_health() {
         "0",
         "--limits",
         "off",
+        "--delivery.pacing",
+        "off",
     ];
     let mut miner = home.miner(MINER, &flags);
     miner.up().await;
     let monitor = format!("127.0.0.1:{port}");
-    assert_eq!(receive_signal(&server, &order("late")).await.0, 200);
+    // So many that their answers do not fit on the journal's last page.
+    for n in 0..12 {
+        assert_eq!(receive_signal(&server, &order(&format!("late-{n}"))).await.0, 200);
+    }
     // While the validator takes its time.
     let filler = home.data().join("filler");
     fill(&filler);
@@ -150,7 +155,7 @@ async fn a_miner_that_cannot_write_an_answer_down_says_so_in_its_health() {
     assert!(error.contains("cannot be recorded") && error.contains("no space"), "{page:#}");
     std::fs::remove_file(&filler).unwrap();
     until(&monitor, "/health", |page| page["status"] == "healthy").await;
-    home.wait_for("processed_signals", 1).await;
+    home.wait_for("processed_signals", 12).await;
     miner.signal("-TERM");
     assert!(miner.ended().await.success());
     disk.unmount();

@@ -224,12 +224,12 @@ impl Look {
     pub(super) fn line(&self, out: &Output) -> String {
         let gain = self.total_return - 1.0;
         if self.total_return == 0.0 {
-            return out.paint(Style::Dim, "   at V1: nothing yet");
+            return out.paint(Style::Dim, "   V1 now: nothing yet");
         }
         let open = self.open.iter().map(|p| format!("{} {:+.3}x", p.pair, p.leverage));
         let open = open.collect::<Vec<_>>().join(", ");
         let open = if open.is_empty() { "no position".to_owned() } else { open };
-        let head = out.paint(Style::Dim, "   at V1:");
+        let head = out.paint(Style::Dim, "   V1 now:");
         let gain = out.paint(style(gain), text::pad_left(&percent(gain), 10));
         format!("{head} {gain}  {}", out.paint(Style::Dim, text::cut(&open, 56)))
     }

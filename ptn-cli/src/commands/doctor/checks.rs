@@ -18,6 +18,7 @@ use ptn_miner::config::MinerConfig;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Findings;
+use crate::commands::signals::RefusedFiles;
 use crate::commands::spool;
 use crate::text;
 
@@ -38,16 +39,26 @@ pub(super) async fn all(settings: &Settings, matches: &ArgMatches, found: &mut F
     let miner = miner_settings(settings, found);
     clock(settings, found);
     let dir = settings.data_dir();
+    // A miner on this machine.
+    let mut runs = false;
     match Place::from_settings(settings) {
-        Ok(Place::Dir(dir, _)) => data_dir(&dir, settings, found).await,
-        Ok(place) => database(&place, settings, found).await,
+        Ok(Place::Dir(dir, _)) => {
+            data_dir(&dir, settings, found).await;
+            runs = spool::holder(&dir).is_some();
+        }
+        Ok(place) => {
+            database(&place, settings, found).await;
+            runs = super::running::is_miner(settings).await;
+        }
         Err(e) => found.fail("store", e.to_string(), "correct it; without it, --data-dir is used"),
     }
     api_keys(&dir, settings, found);
     hotkey(settings, found);
     validators(settings, miner.as_ref(), found).await;
-    ports(settings, &dir, found).await;
-    super::running::look(settings, &dir, found).await;
+    ports(settings, runs, found).await;
+    if runs {
+        super::running::look(settings, found).await;
+    }
 }
 
 fn config(matches: &ArgMatches, found: &mut Findings) {
@@ -244,6 +255,15 @@ async fn data_dir(dir: &Path, settings: &Settings, found: &mut Findings) {
             waiting(p, found);
         }
     }
+    if let Some(files) = RefusedFiles::of(dir) {
+        let why = text::harmless(&files.newest.reason());
+        let name = text::harmless(&files.newest.name);
+        found.warn(
+            "refused",
+            format!("{}; the newest is {name}: {why}", files.words()),
+            format!("{} says what to do; remove what is not needed", files.newest.command()),
+        );
+    }
     let damaged = dir.join(".ptn").join("journal.damaged");
     if damaged.exists() {
         found.warn(
@@ -420,8 +440,7 @@ async fn validators(settings: &Settings, miner: Option<&MinerConfig>, found: &mu
     }
 }
 
-async fn ports(settings: &Settings, dir: &Path, found: &mut Findings) {
-    let running = spool::holder(dir).is_some();
+async fn ports(settings: &Settings, running: bool, found: &mut Findings) {
     let mut wanted: Vec<(&str, SocketAddr)> = Vec::new();
     match settings.parse::<u16>("axon.port", "a port") {
         Ok(Some(port)) if port != 0 => {

@@ -21,7 +21,8 @@ use crate::table::{Column, Table};
 use crate::text::{date_time, harmless, percent};
 
 pub(super) const AFTER_HELP: &str = "\
-Signals: a processed_signals folder, of the Python tools or of ptn-miner, or a file with one\n\
+Signals: a processed_signals folder, of the Python tools or of ptn-miner, an archived_signals folder\n\
+with its months, or a file with one\n\
 {\"received_ms\":1780000000000,\"signal\":{...}} a line. Prices: CSV with the header\n\
 time_ms,trade_pair,price (bid and ask if you have them) or time_ms,trade_pair,open,high,low,close,\n\
 sorted by time. Without price data, walk:SEED makes prices up: the same ones for the same seed.\n\n\
@@ -33,7 +34,7 @@ const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 /// Arguments of `paper replay`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ReplayArgs {
-    /// Folder processed_signals, or a file of JSON lines
+    /// Folder processed_signals or archived_signals, or a file of JSON lines
     #[arg(long, value_name = "PATH")]
     signals: PathBuf,
     #[command(flatten)]
@@ -99,7 +100,8 @@ fn read_signals(path: &Path) -> Result<Vec<TimedSignal>, Failure> {
     let signals = if folder { read_folder(path)? } else { read_lines(path)? };
     if signals.is_empty() {
         let message = format!("{}: there is not one signal", path.display());
-        let hint = "give a processed_signals folder, or a file with one signal a line";
+        let hint =
+            "give a folder processed_signals or archived_signals, or a file with one signal a line";
         return Err(Failure::new(process::USAGE, "no_signals", message).hint(hint));
     }
     Ok(signals)
@@ -125,6 +127,10 @@ fn read_folder(path: &Path) -> Result<Vec<TimedSignal>, Failure> {
     let mut signals = Vec::new();
     for entry in entries {
         let (file, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if is_month(&name) && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            signals.extend(read_folder(&file)?);
+            continue;
+        }
         // Hidden and temporary files are nobody's signals; pipes and links could block or lead away.
         let plain = entry.file_type().is_ok_and(|kind| kind.is_file());
         if !plain || name.starts_with('.') || name.ends_with(".reason.txt") {
@@ -137,6 +143,14 @@ fn read_folder(path: &Path) -> Result<Vec<TimedSignal>, Failure> {
         signals.push(signal.map_err(|e| bad_record(&file.display().to_string(), &e))?);
     }
     Ok(signals)
+}
+
+/// Whether this is a folder of archived signals: `2026-11`.
+fn is_month(name: &str) -> bool {
+    let number = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|b| b.is_ascii_digit())
+    };
+    name.split_once('-').is_some_and(|(year, month)| number(year, 4) && number(month, 2))
 }
 
 fn bad_record(place: &str, e: &RecordError) -> Failure {

@@ -48,7 +48,7 @@ pub(super) struct RunArgs {
     /// Where miners send their orders; port 0 takes any
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
-    /// The wire it speaks
+    /// The wire it speaks: the protocol between miners and validators
     #[arg(long, value_enum, default_value_t = WireChoice::Both)]
     wire: WireChoice,
     /// Where it answers questions and takes pushed prices; on loopback only

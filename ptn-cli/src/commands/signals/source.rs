@@ -1,5 +1,6 @@
 //! Where signals are looked at: a store or a server, behind the same few questions.
 
+use std::path::Path;
 use std::time::Duration;
 
 use hyper::Method;
@@ -56,6 +57,14 @@ impl Source {
         match self {
             Self::Store(store) => store.name(),
             Self::Server(server) => server.name(),
+        }
+    }
+
+    /// The data directory, where it is one.
+    pub(super) fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::Store(Opened::Fs(store)) => Some(store.dir()),
+            _ => None,
         }
     }
 

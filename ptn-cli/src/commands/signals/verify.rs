@@ -2,9 +2,12 @@
 //!
 //! What is checked is left to [`ptn_core::store::audit`] and [`ptn_core::store::fs::verify`].
 
+use std::path::Path;
+
 use ptn_core::ops::config::Settings;
 use ptn_core::ops::process;
 use ptn_core::ops::store::Place;
+use ptn_core::store::StoreError;
 use ptn_core::store::audit::{Severity, audit_store};
 use ptn_core::store::fs;
 
@@ -20,16 +23,28 @@ signal which was accepted is waiting or finished and none is both, and all that 
 as well: that every finished signal has a decision for every validator, that nothing was sent again \
 after an acknowledgement, and that the signed requests of a pair left in the order of acceptance.
 
-Nothing is changed. Stop the miner first, or check a copy of the data directory (cp -a).
+Nothing is changed. A database is checked beside the miners that deliver from it. Of a data directory stop the miner first, or check a copy (cp -a).
 
-Exit codes: 0 everything holds, 1 something is broken, 75 a miner delivers from it.";
+Exit codes: 0 everything holds, 1 something is broken, 75 a miner delivers from the data directory.";
+
+/// A miner changes the files while they are read; a copy keeps still.
+fn locked(error: StoreError, dir: &Path) -> Failure {
+    let StoreError::Locked { pid, host, .. } = &error else { return error.into() };
+    let dir = dir.display();
+    let message = format!("a miner delivers from {dir} (pid {pid} on {host})");
+    let shown = dir.to_string();
+    let copy = format!("{}.copy", shown.trim_end_matches('/'));
+    Failure::from(error).saying(message).hint(format!(
+        "stop it, or check a copy: cp -a {dir} {copy} && ptn-cli signals verify --data-dir {copy}"
+    ))
+}
 
 pub(super) async fn run(settings: &Settings, out: &mut Output) -> Outcome {
     let place = Place::from_settings(settings)?;
     let seen = match &place {
         Place::Dir(dir, _) => {
             spool::there(dir)?;
-            fs::verify(dir)?
+            fs::verify(dir).map_err(|e| locked(e, dir))?
         }
         Place::Postgres(_) => {
             let opened = spool::open_existing(settings).await?;

@@ -29,19 +29,20 @@ pub(super) fn unanswered(error: &std::io::Error) -> Failure {
 }
 
 /// Shows the phrase of a new key once, and asks for two of its words. Without a terminal nothing is
-/// shown. `whose` is what the note is to be named by: `coldkey of wallet miner`.
+/// shown. `whose` is what the note is to be named by: `coldkey of wallet miner`; `export` the command
+/// that shows it later.
 pub(super) fn show_once(
     key: &Key,
     whose: &str,
+    export: &str,
     check: bool,
     out: &mut Output,
 ) -> Result<(), Failure> {
     let Some(phrase) = key.phrase() else { return Ok(()) };
     let Some(terminal) = Terminal::open() else {
-        out.talk(
-            "the recovery phrase is not shown without a terminal; it is in the key file: \
-             ptn-cli wallet export --show",
-        );
+        out.talk(format!(
+            "the recovery phrase is not shown without a terminal; it is in the key file: {export}"
+        ));
         return Ok(());
     };
     let words: Vec<&str> = phrase.split(' ').collect();

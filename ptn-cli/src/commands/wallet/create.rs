@@ -39,7 +39,8 @@ pub(super) fn run(which: Which, wallet: &Wallet, args: &CreateArgs, out: &mut Ou
     };
     let key = key.map_err(Failure::from)?;
     if args.uri.is_none() && !out.is_json() && !args.write.show_mnemonic {
-        ask::show_once(&key, &wallet.whose(which), !args.write.yes, out)?;
+        let (whose, export) = (wallet.whose(which), wallet.export_command(which));
+        ask::show_once(&key, &whose, &export, !args.write.yes, out)?;
     }
     let saved = wallet.save(which, &key, password.as_ref(), replace)?;
     wallet.report(which, &key, (&saved, password.is_some()), args.write.show_mnemonic, out)

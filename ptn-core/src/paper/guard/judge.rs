@@ -105,7 +105,7 @@ impl Case<'_> {
 
     fn refused(&mut self, refusal: &Refusal) {
         let action = action(refusal, self.era());
-        let text = self.settings.named(refusal.to_string());
+        let text = self.settings.named(&refusal.to_string());
         self.add(Severity::Refused, refusal.code(), text, action);
     }
 
@@ -126,7 +126,7 @@ impl Case<'_> {
         match guess {
             None => self.refused(refusal),
             Some(guess) => {
-                let text = self.settings.named(format!("{refusal} (not certain: {guess})"));
+                let text = self.settings.named(&format!("{refusal} (not certain: {guess})"));
                 let action = action(refusal, self.era());
                 self.add(Severity::Alert, refusal.code(), text, action);
             }
@@ -279,7 +279,7 @@ impl Case<'_> {
         self.verdict.concerns.push(Concern {
             severity: Severity::Delayed,
             code: refusal.code().to_owned(),
-            text: self.settings.named(format!("it will be sent in {seconds:.1} s: {refusal}")),
+            text: self.settings.named(&format!("it will be sent in {seconds:.1} s: {refusal}")),
             action: "nothing to do, the miner waits by itself".to_owned(),
             wait_ms: Some(wait_ms),
         });

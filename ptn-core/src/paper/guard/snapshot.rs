@@ -20,10 +20,13 @@ struct Snapshot {
     prices: Market,
     booked: VecDeque<String>,
     last_ack_ms: Option<UnixMs>,
+    /// Whether the engine keeps the network's pace; for those who judge in another process.
+    #[serde(default)]
+    paced: Option<bool>,
 }
 
 impl State {
-    pub(super) fn to_json(&self, era: Era) -> String {
+    pub(super) fn to_json(&self, era: Era, paced: bool) -> String {
         let snapshot = Snapshot {
             format: FORMAT,
             rules: era.to_string(),
@@ -31,6 +34,7 @@ impl State {
             prices: self.prices.clone(),
             booked: self.booked.clone(),
             last_ack_ms: self.last_ack_ms,
+            paced: Some(paced),
         };
         // Maps with text keys and finite numbers: this cannot fail, and an empty text is refused.
         serde_json::to_string(&snapshot).unwrap_or_default()

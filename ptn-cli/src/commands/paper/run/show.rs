@@ -68,7 +68,7 @@ pub(super) fn introduce(started: &Started<'_>, out: &mut Output) -> Result<(), F
         }
     };
     out.talk(format!(
-        "\na miner for it:\n\n  ptn-miner --subtensor.network local --delivery.policy all --rules {era} \\\n    \
+        "\na miner for it:\n\n  ptn-miner --subtensor.network local --delivery.policy all --delivery.pacing on --rules {era} \\\n    \
          --validators {list}\n"
     ));
     Ok(())
