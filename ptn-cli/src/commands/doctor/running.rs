@@ -24,7 +24,7 @@ async fn health(url: &str) -> Option<Value> {
     let call = Call { method: Method::GET, path: "/health", body: None, timeout: PATIENCE };
     let answer = server.call(call).await.ok()?;
     let health: Value = serde_json::from_slice(&answer.body).ok()?;
-    health["hotkey"].is_string().then_some(health)
+    health.get("hotkey").is_some_and(serde_json::Value::is_string).then_some(health)
 }
 
 /// Whether a miner of this machine answers: from a database another machine's may deliver.
