@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnection, PgRow};
@@ -32,10 +33,11 @@ impl Cluster {
         cluster
     }
 
-    /// A standby of this one, in step with it as long as nobody cuts it off. What is committed here
+    /// A standby of this one with the same settings, in step with it as long as nobody cuts it off. What is committed here
     /// does not wait for it, unless a setting says so.
     pub async fn standby(&self) -> Self {
-        let mut standby = Self::empty(&[]);
+        let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
+        let mut standby = Self::empty(&settings);
         let (data, port) = (standby.data(), self.port.to_string());
         let words = ["-h", "127.0.0.1", "-U", "postgres", "-c", "fast", "-R", "--no-sync"];
         run(command("pg_basebackup").arg("-D").arg(&data).args(words).args(["-p", &port]));
@@ -48,7 +50,7 @@ impl Cluster {
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(dir.path()));
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
         Self { dir, port, settings, postmaster: None }
     }
@@ -208,6 +210,19 @@ fn programs() -> PathBuf {
              package postgresql"
         )
     })
+}
+
+/// Below those that outgoing connections get: while the server is down its port must stay free.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let place = std::process::id().wrapping_mul(97).wrapping_add(n) % 12_000;
+        let port = 20_000 + u16::try_from(place).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn is_root() -> bool {

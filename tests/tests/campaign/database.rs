@@ -14,7 +14,7 @@ use crate::PROGRAMS;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_killed_and_restarted_loses_doubles_and_reorders_nothing() {
-    let kills = from_env("PTN_CAMPAIGN_PG_KILLS", 4);
+    let kills = from_env("PTN_CAMPAIGN_PG_KILLS", 3);
     let mut dice = Dice::new("kills of PostgreSQL");
     let mut table = Table::default();
     let mut cluster = Cluster::new(&[]).await;
@@ -28,7 +28,7 @@ async fn a_database_that_is_killed_and_restarted_loses_doubles_and_reorders_noth
         tokio::time::sleep(Duration::from_millis(dice.below(300))).await;
         cluster.kill();
         // Now and then it is away for longer than anybody waits, or than a lease lasts.
-        let away = if n % 4 == 3 { 3500 } else { dice.below(600) };
+        let away = if n % 3 == 2 { 3500 } else { dice.below(600) };
         tokio::time::sleep(Duration::from_millis(away)).await;
         let began = Instant::now();
         cluster.start().await;

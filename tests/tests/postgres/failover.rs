@@ -30,7 +30,7 @@ struct Servers {
 
 impl Servers {
     async fn new() -> Self {
-        let primary = Cluster::new(&[]).await;
+        let primary = Cluster::new(&["fsync=off"]).await;
         let standby = primary.standby().await;
         let line = Line::to(primary.address()).await;
         Self { primary, standby, line }
@@ -140,12 +140,25 @@ async fn store_new(store: &PgStore, signal: &ptn_core::signal::Signal) -> Result
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_accepted_after_a_failover_arrives_once_and_in_order() {
+    engine_through_a_failover(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_miner_whose_lease_the_standby_never_heard_of_goes_on() {
+    engine_through_a_failover(false).await;
+}
+
+/// An engine delivers before and after; `known`: it took its lease before the standby was cut off.
+async fn engine_through_a_failover(known: bool) {
     let rules = Rules::load(Era::Y2026).unwrap();
     let servers = Servers::new().await;
     let validators = Validators::new(Era::Y2026).await;
-    let store = owner(&servers.url()).await;
-    let engine = validators.engine(&store, &Arc::new(Hotkey::generate()), Era::Y2026);
     let server = PgStore::open(options(&servers.url())).await.unwrap();
+    let start = async || {
+        let store = owner(&servers.url()).await;
+        validators.engine(&store, &Arc::new(Hotkey::generate()), Era::Y2026)
+    };
+    let mut engine = None;
     let pairs = ["BTCUSDC", "ETHUSDC"];
     let offer = async |name: &str, count: usize| {
         let mut ids = Vec::new();
@@ -164,8 +177,14 @@ async fn what_is_accepted_after_a_failover_arrives_once_and_in_order() {
         .await;
     };
     let mut ids = offer("kept", 10).await;
-    settled().await;
+    if known {
+        engine = Some(start().await);
+        settled().await;
+    }
     servers.cut_off().await;
+    if engine.is_none() {
+        engine = Some(start().await);
+    }
     offer("lost", LOST as usize).await;
     settled().await;
     servers.fail_over().await;
@@ -195,12 +214,12 @@ async fn what_is_accepted_after_a_failover_arrives_once_and_in_order() {
             assert!(lane.is_sorted(), "{taken:?}");
         }
     }
-    engine.shutdown(Duration::from_secs(5)).await;
+    engine.unwrap().shutdown(Duration::from_secs(5)).await;
 }
 
 #[tokio::test]
 async fn no_answer_promises_what_a_synchronous_standby_lacks() {
-    let primary = Cluster::new(&[]).await;
+    let primary = Cluster::new(&["fsync=off"]).await;
     let mut standby = primary.standby().await;
     primary.set("synchronous_standby_names", "*").await;
     let in_step = "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'";
@@ -211,9 +230,10 @@ async fn no_answer_promises_what_a_synchronous_standby_lacks() {
     accept(&store, "before", 0).await;
     standby.kill();
 
-    let asked = |call: fn(Arc<PgStore>) -> tokio::task::JoinHandle<()>| call(Arc::clone(&store));
-    let accepting =
-        asked(|store| tokio::spawn(async move { assert!(accept(&store, "a", 0).await > 0) }));
+    let accepting = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { accept(&store, "a", 0).await })
+    };
     waits(&primary, None).await;
     // Ended, it leaves the commit behind, which everybody sees and no standby has.
     let first = end(&primary).await;
@@ -224,20 +244,21 @@ async fn no_answer_promises_what_a_synchronous_standby_lacks() {
     waits(&primary, Some(first)).await;
     assert!(!accepting.is_finished(), "answered although no standby has it");
     standby.start().await;
-    accepting.await.unwrap();
+    assert!(accepting.await.unwrap() > 0);
     assert!(standby.holds("SELECT count(*) = 1 FROM ptn_signal WHERE id = 'a'").await);
 
     until("it is in step", async || primary.holds(in_step).await).await;
     standby.kill();
-    let cancelling = asked(|store| {
-        tokio::spawn(async move { store.cancel(&OrderUuid::parse("a").unwrap()).await.unwrap() })
-    });
+    let cancelling = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.cancel(&OrderUuid::parse("a").unwrap()).await })
+    };
     waits(&primary, None).await;
     let first = end(&primary).await;
     waits(&primary, Some(first)).await;
     assert!(!cancelling.is_finished(), "answered although no standby has it");
     standby.start().await;
-    cancelling.await.unwrap();
+    cancelling.await.unwrap().unwrap();
     assert!(standby.holds("SELECT cancel FROM ptn_signal WHERE id = 'a'").await);
 }
 

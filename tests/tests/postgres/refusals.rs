@@ -54,7 +54,7 @@ async fn plant(database: &Database, when: &str, code: &str, times: u32) {
 
 #[tokio::test]
 async fn a_server_without_a_free_connection_is_said_and_heals() {
-    let settings = ["max_connections=20", "superuser_reserved_connections=0"];
+    let settings = ["fsync=off", "max_connections=20", "superuser_reserved_connections=0"];
     let cluster = Cluster::new(&settings).await;
     let store = owner(&cluster.url()).await;
     accept(&store, "a", 0).await;
@@ -241,7 +241,7 @@ async fn programs_that_are_older_than_the_tables_end_and_say_what_to_do() {
 
 #[tokio::test]
 async fn a_lease_outlives_an_outage_of_the_whole_server() {
-    let mut cluster = Cluster::new(&[]).await;
+    let mut cluster = Cluster::new(&["fsync=off"]).await;
     let store = owner(&cluster.url()).await;
     accept(&store, "a", 0).await;
     let lease = claim_one(&store).await;
