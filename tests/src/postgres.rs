@@ -194,6 +194,11 @@ impl Line {
         }
     }
 
+    /// Takes no new connections, or takes them again; those that there are go on.
+    pub fn set_full(&self, full: bool) {
+        self.state.closed.store(full, Ordering::SeqCst);
+    }
+
     /// Swallows everything from now on, as a network that fell apart does; or passes it on again.
     pub fn set_silent(&self, silent: bool) {
         self.state.silent.send_replace(silent);

@@ -278,6 +278,38 @@ async fn cut_moves(arm: Arm, out: bool) {
 }
 
 #[tokio::test]
+async fn an_end_that_is_written_again_does_not_end_a_retry() {
+    let (database, line, mut options) = quiet().await;
+    options.lease = Duration::from_secs(60);
+    options.patience = PATIENCE;
+    let store = Arc::new(PgStore::open_owner(options).await.unwrap());
+    delivers(&store).await;
+    let other = PgStore::open(super::options(&database.url())).await.unwrap();
+    accept(&other, "a", 0).await;
+    let lease = claim_one(&store).await;
+    let targets = vec![validator("V1", DeliveryState::Submitted)];
+    store.record(&lease, Progress::Targets { validators: targets }).await.unwrap();
+    // It is written, nobody hears of it, and until it is written again there is time for a retry.
+    line.set_full(true);
+    line.cut_at_answer(1);
+    let finishing = {
+        let (store, lease) = (Arc::clone(&store), lease.clone());
+        let failed = report(SignalState::Failed, vec![validator("V1", DeliveryState::Rejected)]);
+        tokio::spawn(async move { store.finish(&lease, &failed).await })
+    };
+    until("it is written", async || get(&other, "a").await.state == SignalState::Failed).await;
+    other.retry(lease.stored.signal.id()).await.unwrap();
+    line.set_full(false);
+    let again = finishing.await.unwrap();
+    assert!(matches!(again, Ok(()) | Err(StoreError::LeaseLost { .. })), "{again:?}");
+    assert_eq!(get(&other, "a").await.state, SignalState::Pending, "the retry stands");
+    let next = claim_one(&store).await;
+    let done = report(SignalState::Processed, vec![validator("V1", DeliveryState::Accepted)]);
+    store.finish(&next, &done).await.unwrap();
+    assert_eq!(get(&other, "a").await.validators["V1"].state, DeliveryState::Accepted);
+}
+
+#[tokio::test]
 async fn an_accept_that_cannot_be_answered_is_an_error_in_time_and_may_be_repeated() {
     let database = Database::new().await;
     let line = Line::new().await;

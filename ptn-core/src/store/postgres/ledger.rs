@@ -6,7 +6,7 @@
 //! ticket: a server that lost its last commits gives numbers out twice, and a retry renews the
 //! ticket. What is not there any more, nothing is written about.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use sqlx::Row as _;
@@ -27,28 +27,34 @@ const MAX_BATCH: usize = 512;
 /// The lower bits of a lease's token count the claims of one tenure.
 const CLAIM_BITS: u32 = 32;
 
+/// `LIMIT 1`: a table that was still empty when the statement was planned is not read whole for it.
 const KEEP: &str = "\
 WITH held AS MATERIALIZED (
     SELECT token FROM ptn_tenure WHERE token = $1 AND owner = $2 FOR SHARE
 ), meant AS MATERIALIZED (
-    SELECT s.seq, s.id, s.ticket
-    FROM held, unnest($3::text[], $4::bigint[], $5::bigint[]) AS g(id, seq, ticket)
-    JOIN ptn_signal s ON s.id = g.id AND s.seq = g.seq AND s.ticket = g.ticket
+    SELECT s.*, g.state, g.reason, g.at, g.token
+    FROM held, unnest($3::text[], $4::bigint[], $5::bigint[], $6::smallint[], $7::text[],
+        $8::bigint[], $9::bigint[]) AS g(id, seq, ticket, state, reason, at, token)
+    CROSS JOIN LATERAL (
+        SELECT id, seq, ticket FROM ptn_signal
+        WHERE id = g.id AND seq = g.seq AND ticket = g.ticket LIMIT 1
+    ) AS s
 ), kept AS (
     INSERT INTO ptn_delivery (seq, hotkey, record)
     SELECT meant.seq, g.hotkey, g.record::json
-    FROM meant JOIN unnest($6::text[], $7::text[], $8::text[]) AS g(id, hotkey, record) USING (id)
+    FROM meant JOIN unnest($10::text[], $11::text[], $12::text[]) AS g(id, hotkey, record)
+        USING (id)
     ON CONFLICT (seq, hotkey) DO UPDATE SET record = excluded.record
 ), ended AS (
     UPDATE ptn_signal s
-    SET state = g.state, reason = g.reason, finished_at = g.at, finished_by = g.token
+    SET state = meant.state, reason = meant.reason, finished_at = meant.at,
+        finished_by = meant.token
     FROM meant
-    JOIN unnest($9::text[], $10::smallint[], $11::text[], $12::bigint[], $13::bigint[])
-        AS g(id, state, reason, at, token) USING (id)
-    WHERE s.seq = meant.seq AND s.ticket = meant.ticket AND s.state = 0
+    WHERE meant.state IS NOT NULL
+        AND s.seq = meant.seq AND s.ticket = meant.ticket AND s.state = 0
     RETURNING s.id
 ), told AS MATERIALIZED (
-    SELECT pg_notify($14, g.note)::text FROM held, unnest($15::text[]) AS g(note)
+    SELECT pg_notify($13, g.note)::text FROM held, unnest($14::text[]) AS g(note)
 )
 SELECT (SELECT count(*) FROM held) AS held, (SELECT count(*) FROM meant) AS meant,
     ARRAY(SELECT id FROM ended) AS ended, (SELECT count(*) FROM told) AS told";
@@ -168,7 +174,7 @@ pub(super) async fn run(
 struct Draft {
     claims: HashMap<OrderUuid, Claimed>,
     records: BTreeMap<(OrderUuid, String), ValidatorRecord>,
-    ends: Vec<(OrderUuid, u64, DeliveryReport)>,
+    ends: BTreeMap<OrderUuid, (u64, DeliveryReport)>,
     notes: Vec<String>,
 }
 
@@ -195,7 +201,7 @@ async fn serve(shared: &Shared, link: &mut Link, batch: Vec<Entry>) {
             let mut claims = shared.claims();
             for entry in taken {
                 let answer = if foreign.contains(&entry.token) {
-                    claims.signals.remove(&entry.id);
+                    claims.forget(&entry);
                     Err(lost(&entry.id))
                 } else {
                     claims.apply(tenure, &entry, &draft);
@@ -241,7 +247,7 @@ impl Draft {
             let wanted = "a report must say processed or failed";
             return Err(StoreError::WrongState { id: id.clone(), state: report.state, wanted });
         }
-        let ended = self.ends.iter().any(|(ended, ..)| ended == id);
+        let ended = self.ends.contains_key(id);
         let known = self.claims.get(id).or_else(|| claims.signals.get(id));
         let Some(mut claimed) = known.filter(|c| c.token == entry.token && !ended).cloned() else {
             return Err(StoreError::LeaseLost { id: id.clone() });
@@ -254,7 +260,7 @@ impl Draft {
                     let progress = Progress::Outcome { validator: v.clone() };
                     progress.apply_to_list(&mut claimed.records);
                 }
-                self.ends.push((id.clone(), claimed.token, report.clone()));
+                self.ends.insert(id.clone(), (claimed.token, report.clone()));
             }
         }
         for v in claimed.records.iter().filter(|v| !before.contains(v)) {
@@ -274,11 +280,19 @@ impl Claims {
             return;
         }
         if matches!(entry.what, What::Finish(_)) {
-            self.signals.remove(&entry.id);
+            self.forget(entry);
         } else if let (Some(claimed), Some(new)) =
             (self.signals.get_mut(&entry.id), draft.claims.get(&entry.id))
+            && claimed.token == entry.token
         {
             claimed.records.clone_from(&new.records);
+        }
+    }
+
+    /// Ends a claim, unless the signal was claimed anew since.
+    fn forget(&mut self, entry: &Entry) {
+        if self.signals.get(&entry.id).is_some_and(|claimed| claimed.token == entry.token) {
+            self.signals.remove(&entry.id);
         }
     }
 }
@@ -307,8 +321,9 @@ async fn write(
         );
     }
     let ended: Vec<String> = row.try_get("ended").map_err(odd)?;
-    let missing = draft.ends.iter().filter(|(id, ..)| !ended.iter().any(|e| e == id.as_str()));
-    let missing: Vec<(&OrderUuid, u64)> = missing.map(|(id, token, _)| (id, *token)).collect();
+    let ended: HashSet<&str> = ended.iter().map(String::as_str).collect();
+    let missing = draft.ends.iter().filter(|(id, _)| !ended.contains(id.as_str()));
+    let missing: Vec<(&OrderUuid, u64)> = missing.map(|(id, (token, _))| (id, *token)).collect();
     if missing.is_empty() {
         return Ok(Some(Vec::new()));
     }
@@ -338,25 +353,23 @@ fn statement(shared: &Shared, tenure: i64, draft: &Draft) -> Statement {
         hotkeys.push(text(hotkey));
         records.push(json(record));
     }
-    let (claims, ends) = (&draft.claims, &draft.ends);
+    let claims: Vec<(&OrderUuid, &Claimed)> = draft.claims.iter().collect();
+    let ends: Vec<_> = claims.iter().map(|(id, _)| draft.ends.get(id)).collect();
     sqlx::query(KEEP)
         .bind(tenure)
         .bind(shared.owner.clone())
-        .bind(claims.keys().map(ToString::to_string).collect::<Vec<_>>())
-        .bind(claims.values().map(|claimed| claimed.seq).collect::<Vec<_>>())
-        .bind(claims.values().map(|claimed| claimed.ticket).collect::<Vec<_>>())
+        .bind(claims.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>())
+        .bind(claims.iter().map(|(_, claimed)| claimed.seq).collect::<Vec<_>>())
+        .bind(claims.iter().map(|(_, claimed)| claimed.ticket).collect::<Vec<_>>())
+        .bind(ends.iter().map(|e| e.map(|(_, r)| state_number(r.state))).collect::<Vec<_>>())
+        .bind(ends.iter().map(|e| e.map(|(_, r)| text(&r.reason))).collect::<Vec<_>>())
+        .bind(ends.iter().map(|e| e.map(|(_, r)| r.finished_at)).collect::<Vec<_>>())
+        .bind(
+            ends.iter().map(|e| e.and_then(|(by, _)| i64::try_from(*by).ok())).collect::<Vec<_>>(),
+        )
         .bind(ids)
         .bind(hotkeys)
         .bind(records)
-        .bind(ends.iter().map(|(id, ..)| id.to_string()).collect::<Vec<_>>())
-        .bind(ends.iter().map(|(.., report)| state_number(report.state)).collect::<Vec<_>>())
-        .bind(ends.iter().map(|(.., report)| text(&report.reason)).collect::<Vec<_>>())
-        .bind(ends.iter().map(|(.., report)| report.finished_at).collect::<Vec<_>>())
-        .bind(
-            ends.iter()
-                .map(|(_, by, _)| i64::try_from(*by).unwrap_or(i64::MAX))
-                .collect::<Vec<_>>(),
-        )
         .bind(shared.news.channel.clone())
         .bind(draft.notes.clone())
 }
