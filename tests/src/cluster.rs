@@ -182,15 +182,15 @@ impl Drop for Cluster {
     }
 }
 
-/// A program of PostgreSQL, as a user whom it accepts.
+/// A program of PostgreSQL, as a user whom it accepts, and that ends with the thread of the test.
 fn command(program: &str) -> Command {
-    let path = programs().join(program);
-    // It refuses to run as root.
-    if !is_root() {
-        return Command::new(path);
-    }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]).arg(path);
+    command.args(["--pdeathsig", "KILL"]);
+    // It refuses to run as root.
+    if is_root() {
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]);
+    }
+    command.arg(programs().join(program));
     command
 }
 

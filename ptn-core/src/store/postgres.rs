@@ -387,7 +387,10 @@ impl SignalStore for PgStore {
             reading.polled = Some(Instant::now());
             self.poll_cancelled().await?;
         }
-        let mut link = reading.link.take().unwrap_or_else(|| Link::new(&self.shared.server));
+        let link = reading.link.take();
+        let mut link = link.unwrap_or_else(|| {
+            Link::new(&self.shared.server).with_patience(self.shared.options.patience)
+        });
         let leases = self.shared.claim(&mut link, tenure, limit).await;
         reading.link = Some(link);
         if !matches!(&leases, Ok(leases) if leases.len() < limit) {
