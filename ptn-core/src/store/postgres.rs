@@ -468,16 +468,15 @@ impl Shared {
             // Reading changes nothing, so there is no doubt about it either.
             let rows = link.persist(deadline, claim).await;
             let rows = rows.map_err(|t| t.harmless().into_error(&self.server.name))?;
-            let again = self.notice_server(link).await && from > 0;
+            if self.notice_server(link).await && from > 0 {
+                self.claims().rewind(tenure);
+                continue;
+            }
             let found = rows.iter().map(|row| self.queued(row));
             let found = found.collect::<Result<Vec<_>, _>>()?;
             let mut claims = self.claims();
             if claims.tenure() != tenure {
                 return Ok(Vec::new());
-            }
-            if again {
-                claims.cursor = 0;
-                continue;
             }
             let mut leases = Vec::with_capacity(found.len());
             for (place, ticket, stored) in found {

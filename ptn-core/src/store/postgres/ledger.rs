@@ -94,6 +94,13 @@ impl Claims {
         self.tenure
     }
 
+    /// The queue is read from its beginning again.
+    pub(super) fn rewind(&mut self, tenure: i64) {
+        if self.tenure == tenure {
+            self.cursor = 0;
+        }
+    }
+
     /// Whether this very signal is in delivery here.
     pub(super) fn has(&self, stored: &StoredSignal, ticket: i64) -> bool {
         self.signals.get(stored.signal.id()).is_some_and(|claimed| {
