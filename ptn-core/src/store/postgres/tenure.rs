@@ -261,7 +261,6 @@ impl Keeper {
             .bind(renewals)
             .bind(self.last.saturating_add(1));
         let rows = self.link.rows(take).await?;
-        self.shared.notice_server(&mut self.link).await;
         let Some(row) = rows.first() else { return self.look().await };
         let token: i64 = row.try_get("token").map_err(odd)?;
         let mark: i64 = row.try_get("watermark").map_err(odd)?;
@@ -275,6 +274,8 @@ impl Keeper {
         let held = self.held(token, asked);
         self.last = token;
         self.begin(held, last);
+        // The lease runs, so this comes last.
+        self.shared.notice_server(&mut self.link).await;
         Ok(self.shared.options.lease / 5)
     }
 
