@@ -3,7 +3,7 @@
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::CONNECTION;
+use hyper::header::{CONNECTION, HeaderMap};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -31,6 +31,20 @@ pub async fn try_request(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Result<(u16, Value), Box<dyn std::error::Error + Send + Sync>> {
+    exchange(address, method, path, headers, body).await.map(|(status, _, body)| (status, body))
+}
+
+/// As [`try_request`], with the headers of the answer.
+///
+/// # Errors
+/// When there is no complete answer.
+pub async fn exchange(
+    address: &str,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<(u16, HeaderMap, Value), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -41,10 +55,10 @@ pub async fn try_request(
     }
     let request = request.body(Full::new(Bytes::from(body.to_owned())))?;
     let response = sender.send_request(request).await?;
-    let status = response.status().as_u16();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let bytes = response.into_body().collect().await?.to_bytes();
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    Ok((status, headers, serde_json::from_str(&text).unwrap_or(Value::String(text))))
 }
 
 /// Posts as TradingView does: text/plain, the key in the body.

@@ -10,6 +10,7 @@
 )]
 
 pub mod chaos;
+pub mod cluster;
 pub mod fuzz;
 pub mod http;
 pub mod paper_year;

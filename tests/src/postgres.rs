@@ -2,8 +2,8 @@
 //! and a line to it that can be cut.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
@@ -21,32 +21,45 @@ pub fn server() -> String {
 /// A database that exists as long as this does.
 #[derive(Debug)]
 pub struct Database {
+    server: String,
     name: String,
 }
 
 impl Database {
     /// A fresh one. Fails when there is no server: these tests are not skipped.
     pub async fn new() -> Self {
+        Self::on(server()).await
+    }
+
+    /// A fresh one on this server.
+    pub async fn on(server: String) -> Self {
         let name = format!("ptn_test_{}", uuid());
-        let server = server();
         let mut admin = PgConnection::connect(&server).await.unwrap_or_else(|e| {
             panic!("no PostgreSQL at {server} ({e}); start one, or name one in PTN_TEST_POSTGRES")
         });
         admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
-        Self { name }
+        Self { server, name }
     }
 
     /// Its address.
     pub fn url(&self) -> String {
-        let server = server();
-        let (front, _) = server.rsplit_once('/').unwrap();
+        let (front, _) = self.server.rsplit_once('/').unwrap();
         format!("{front}/{}", self.name)
     }
 
     /// Its address through another socket.
     pub fn url_at(&self, address: SocketAddr) -> String {
-        let user = PgConnectOptions::clone(&server().parse().unwrap()).get_username().to_owned();
+        let options: PgConnectOptions = self.server.parse().unwrap();
+        let user = options.get_username();
         format!("postgres://{user}@{address}/{}?sslmode=disable", self.name)
+    }
+
+    /// Changes what sessions of this database begin with: `SET name = value`, or `RESET name`.
+    pub async fn alter(&self, change: &str) {
+        // Over another database, where the change itself does not hold.
+        let mut admin = PgConnection::connect(&self.server).await.unwrap();
+        let sql = format!("ALTER DATABASE {} {change}", self.name);
+        admin.execute(AssertSqlSafe(sql)).await.unwrap();
     }
 
     /// A connection of the test's own.
@@ -75,8 +88,8 @@ impl Database {
         .await;
     }
 
-    async fn remove(name: String) {
-        if let Ok(mut admin) = PgConnection::connect(&server()).await {
+    async fn remove(server: String, name: String) {
+        if let Ok(mut admin) = PgConnection::connect(&server).await {
             let sql = AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
             drop(admin.execute(sql).await);
         }
@@ -86,10 +99,10 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         // A test may end in any state, so this has a runtime of its own.
-        let name = std::mem::take(&mut self.name);
+        let (server, name) = (std::mem::take(&mut self.server), std::mem::take(&mut self.name));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(Self::remove(name));
+            runtime.unwrap().block_on(Self::remove(server, name));
         });
         drop(thread.join());
     }
@@ -109,6 +122,10 @@ pub struct Line {
 
 #[derive(Debug)]
 struct State {
+    /// Where new connections go.
+    target: Mutex<String>,
+    /// Connections that were made so far.
+    made: watch::Sender<usize>,
     /// No new connection gets through.
     closed: AtomicBool,
     /// Nothing gets through in either direction, and nobody is told.
@@ -124,9 +141,17 @@ struct State {
 impl Line {
     /// A line to the server of the tests.
     pub async fn new() -> Self {
+        let options: PgConnectOptions = server().parse().unwrap();
+        Self::to(format!("{}:{}", options.get_host(), options.get_port())).await
+    }
+
+    /// A line to this server.
+    pub async fn to(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
+            target: Mutex::new(target),
+            made: watch::Sender::new(0),
             closed: AtomicBool::new(false),
             silent: watch::Sender::new(false),
             cut: watch::Sender::new(0),
@@ -137,11 +162,23 @@ impl Line {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if !state.closed.load(Ordering::SeqCst) {
+                    state.made.send_modify(|n| *n += 1);
                     tokio::spawn(pass(client, Arc::clone(&state)));
                 }
             }
         });
         line
+    }
+
+    /// How many connections were made so far, and every new one.
+    pub fn made(&self) -> watch::Receiver<usize> {
+        self.state.made.subscribe()
+    }
+
+    /// Cuts every connection; from now on they are made to this server, as after a failover.
+    pub fn turn_to(&self, target: String) {
+        *self.state.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+        self.cut();
     }
 
     /// Cuts every connection.
@@ -155,6 +192,11 @@ impl Line {
         if closed {
             self.cut();
         }
+    }
+
+    /// Takes no new connections, or takes them again; those that there are go on.
+    pub fn set_full(&self, full: bool) {
+        self.state.closed.store(full, Ordering::SeqCst);
     }
 
     /// Swallows everything from now on, as a network that fell apart does; or passes it on again.
@@ -182,13 +224,14 @@ impl Line {
 }
 
 async fn pass(client: TcpStream, state: Arc<State>) {
-    let options: PgConnectOptions = server().parse().unwrap();
-    let Ok(server) = TcpStream::connect((options.get_host(), options.get_port())).await else {
+    // From before the target is read, so that nobody is forgotten who goes to the old one.
+    let mut cut = state.cut.subscribe();
+    let target = state.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Ok(server) = TcpStream::connect(target).await else {
         return;
     };
     client.set_nodelay(true).unwrap();
     server.set_nodelay(true).unwrap();
-    let mut cut = state.cut.subscribe();
     let (client_in, client_out) = client.into_split();
     let (server_in, server_out) = server.into_split();
     tokio::select! {

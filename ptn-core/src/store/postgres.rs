@@ -18,7 +18,9 @@
 //!    nothing up. (Making the tables is the one exception.)
 //! 2. Every statement may be sent again after its answer was lost, and says the same then.
 //! 3. Places in the queue become visible in the order of their numbers (`queue`), so reading the
-//!    queue from where one stopped misses nothing, however long it is.
+//!    queue from where one stopped misses nothing, however long it is. That holds for one
+//!    connection: a server that was promoted may have gone back, so over a new one the queue is
+//!    read from its beginning, without what is in delivery here.
 //! 4. An owner's writes name its token in the same statement (`ledger`), and nothing is sent unless
 //!    its lease is confirmed (`tenure`).
 //! 5. Notifications are hints. Everything is found without them as well.
@@ -42,13 +44,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::ledger::{Claims, What};
-use self::link::{Links, Server};
+use self::link::{Link, Links, Server};
 use self::news::{Happened, News};
 use self::queue::odd;
 use self::read::columns;
@@ -71,10 +74,10 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 const CLAIM: &str = concat!(
     "SELECT ",
     columns!(),
-    ", (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now
+    ", s.ticket, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now
     FROM ptn_signal s
     WHERE s.state = 0 AND s.place > $1
-        AND EXISTS (SELECT 1 FROM ptn_tenure WHERE token = $3 AND owner IS NOT NULL)
+        AND EXISTS (SELECT 1 FROM ptn_tenure WHERE token = $3 AND owner = $4)
     ORDER BY s.place LIMIT $2"
 );
 
@@ -172,10 +175,20 @@ pub struct PgStore {
     shared: Arc<Shared>,
     accepts: mpsc::UnboundedSender<queue::Ask>,
     entries: Option<mpsc::UnboundedSender<ledger::Entry>>,
-    /// When the queue was last read, whatever was told; also keeps claims one after the other.
-    polled: tokio::sync::Mutex<Option<Instant>>,
+    /// Also keeps claims one after the other.
+    reading: tokio::sync::Mutex<Reading>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// How the queue is read.
+#[derive(Debug, Default)]
+struct Reading {
+    /// When it was last read whatever was told.
+    polled: Option<Instant>,
+    /// Over which it was read up to the cursor; taken out while it is used, so that a reading that
+    /// is broken off leaves no half read connection behind.
+    link: Option<Link>,
 }
 
 impl Drop for PgStore {
@@ -242,8 +255,8 @@ impl PgStore {
             tasks.spawn(Keeper::new(Arc::clone(&shared)).run(stop.clone(), writers));
         }
         tasks.close();
-        let polled = tokio::sync::Mutex::default();
-        Ok(Self { shared, accepts, entries, polled, tasks, stop })
+        let reading = tokio::sync::Mutex::default();
+        Ok(Self { shared, accepts, entries, reading, tasks, stop })
     }
 
     /// The database without user and password, for people.
@@ -360,21 +373,26 @@ impl SignalStore for PgStore {
         if self.entries.is_none() {
             return Err(self.not_owner());
         }
-        let mut polled = self.polled.lock().await;
+        let mut reading = self.reading.lock().await;
         let Some(tenure) = self.shared.tenures.token() else { return Ok(Vec::new()) };
         let sure = matches!(self.shared.tenures.hold(tenure), Hold::Until(_));
         if limit == 0 || !sure {
             return Ok(Vec::new());
         }
-        let due = polled.is_none_or(|at| at.elapsed() >= self.shared.options.poll);
+        let due = reading.polled.is_none_or(|at| at.elapsed() >= self.shared.options.poll);
         if !self.shared.queue_changed.swap(false, Ordering::AcqRel) && !due {
             return Ok(Vec::new());
         }
         if due {
-            *polled = Some(Instant::now());
+            reading.polled = Some(Instant::now());
             self.poll_cancelled().await?;
         }
-        let leases = self.shared.claim(tenure, limit).await;
+        let link = reading.link.take();
+        let mut link = link.unwrap_or_else(|| {
+            Link::new(&self.shared.server).with_patience(self.shared.options.patience)
+        });
+        let leases = self.shared.claim(&mut link, tenure, limit).await;
+        reading.link = Some(link);
         if !matches!(&leases, Ok(leases) if leases.len() < limit) {
             // There may be more.
             self.shared.look_at_queue();
@@ -432,31 +450,59 @@ impl SignalStore for PgStore {
 }
 
 impl Shared {
-    /// Reads on in the queue.
-    async fn claim(&self, tenure: i64, limit: usize) -> Result<Vec<Lease>, StoreError> {
-        let from = self.claims().cursor;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows =
-            self.reads.read(|| sqlx::query(CLAIM).bind(from).bind(limit).bind(tenure)).await?;
-        let damaged = |e: sqlx::Error| odd(e).into_error(&self.server.name);
-        let mut found = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let mut stored = read::stored(row)?;
-            // How old it is does not depend on which machine looks.
-            let skew = now_ms() - row.try_get::<i64, _>("now").map_err(damaged)?;
-            if skew.abs() > SKEW_MS {
-                stored.accepted_at += skew;
+    /// Reads on in the queue, to the first that is not in delivery here, or to its end.
+    async fn claim(
+        &self,
+        link: &mut Link,
+        tenure: i64,
+        limit: usize,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        loop {
+            let from = self.claims().cursor;
+            let deadline = Instant::now() + self.options.patience;
+            let claim = || {
+                let owner = self.owner.clone();
+                sqlx::query(CLAIM).bind(from).bind(most).bind(tenure).bind(owner)
+            };
+            // Reading changes nothing, so there is no doubt about it either.
+            let rows = link.persist(deadline, claim).await;
+            let rows = rows.map_err(|t| t.harmless().into_error(&self.server.name))?;
+            if self.notice_server(link).await && from > 0 {
+                self.claims().rewind(tenure);
+                continue;
             }
-            found.push((row.try_get::<i64, _>("place").map_err(damaged)?, stored));
+            let found = rows.iter().map(|row| self.queued(row));
+            let found = found.collect::<Result<Vec<_>, _>>()?;
+            let mut claims = self.claims();
+            if claims.tenure() != tenure {
+                return Ok(Vec::new());
+            }
+            let mut leases = Vec::with_capacity(found.len());
+            for (place, ticket, stored) in found {
+                claims.cursor = claims.cursor.max(place);
+                if !claims.has(&stored, ticket) {
+                    leases.push(Lease { token: claims.add(&stored, ticket), stored });
+                }
+            }
+            if !leases.is_empty() || rows.len() < limit {
+                return Ok(leases);
+            }
         }
-        let mut claims = self.claims();
-        if claims.tenure() != tenure {
-            return Ok(Vec::new());
-        }
-        let lease = |(place, stored): (i64, StoredSignal)| {
-            claims.cursor = claims.cursor.max(place);
-            Lease { token: claims.add(&stored), stored }
+    }
+
+    /// A row of [`CLAIM`]: its place, its ticket, and the signal.
+    fn queued(&self, row: &PgRow) -> Result<(i64, i64, StoredSignal), StoreError> {
+        let number = |column| {
+            let number = row.try_get::<i64, _>(column);
+            number.map_err(|e| odd(e).into_error(&self.server.name))
         };
-        Ok(found.into_iter().map(lease).collect())
+        let mut stored = read::stored(row)?;
+        // How old it is does not depend on which machine looks.
+        let skew = now_ms() - number("now")?;
+        if skew.abs() > SKEW_MS {
+            stored.accepted_at += skew;
+        }
+        Ok((number("place")?, number("ticket")?, stored))
     }
 }

@@ -207,7 +207,22 @@ impl World {
     pub async fn new(programs: Programs, shape: Shape) -> Self {
         let keys = (0..VALIDATORS).map(|_| Hotkey::generate().to_keyfile_json()).collect();
         let books = (0..VALIDATORS).map(|_| Ledger::new(!shape.y2024)).collect();
-        Self::with_books(programs, shape, keys, books, Home::new(&[])).await
+        let database = Self::database(shape).await;
+        Self::with_books(programs, shape, keys, books, (Home::new(&[]), database)).await
+    }
+
+    /// One with this database.
+    pub async fn on(programs: Programs, shape: Shape, database: Database) -> Self {
+        let keys = (0..VALIDATORS).map(|_| Hotkey::generate().to_keyfile_json()).collect();
+        let books = (0..VALIDATORS).map(|_| Ledger::new(!shape.y2024)).collect();
+        Self::with_books(programs, shape, keys, books, (Home::new(&[]), Some(database))).await
+    }
+
+    async fn database(shape: Shape) -> Option<Database> {
+        match shape.store {
+            Store::Spool => None,
+            Store::Postgres => Some(Database::new().await),
+        }
     }
 
     /// A second world with the same validators, which know what they know by now; to go on from a
@@ -215,7 +230,8 @@ impl World {
     pub async fn fork(&self) -> Self {
         let books = self.ledgers.iter().map(|(_, book)| book.fork()).collect();
         let home = Home::with_wallet_of(&self.home);
-        Self::with_books(self.programs, self.shape, self.keys.clone(), books, home).await
+        let place = (home, Self::database(self.shape).await);
+        Self::with_books(self.programs, self.shape, self.keys.clone(), books, place).await
     }
 
     async fn with_books(
@@ -223,13 +239,9 @@ impl World {
         shape: Shape,
         keys: Vec<String>,
         books: Vec<Arc<Ledger>>,
-        home: Home,
+        (home, database): (Home, Option<Database>),
     ) -> Self {
         let wire = if shape.y2024 { Wire::Dendrite } else { Wire::Btauth };
-        let database = match shape.store {
-            Store::Spool => None,
-            Store::Postgres => Some(Database::new().await),
-        };
         let (mut validators, mut ledgers) = (Vec::new(), Vec::new());
         for (key, book) in keys.iter().zip(books) {
             let mut options = ValidatorOptions::default();

@@ -1,8 +1,8 @@
 //! The crash campaign: the real programs under load, killed at every step of a signal's life, on
-//! disks that fail, and through power cuts. The tables are in `docs/reliability.md`.
+//! disks that fail, through power cuts, and on a database that is killed. The tables are in `docs/reliability.md`.
 //!
 //! Without further words each part is short. `PTN_CAMPAIGN_CYCLES=1000` makes the kills so many,
-//! `PTN_CAMPAIGN_CUTS=100` the power cuts, `PTN_CAMPAIGN_ROUNDS=10` repeats each disk fault;
+//! `PTN_CAMPAIGN_CUTS=100` the power cuts, `PTN_CAMPAIGN_PG_KILLS=50` the kills of PostgreSQL, `PTN_CAMPAIGN_ROUNDS=10` repeats each disk fault;
 //! `PTN_CAMPAIGN_SEED` repeats the choices of a run. Run it with `--nocapture` to see the tables.
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@
     reason = "a failed expectation is how a test fails"
 )]
 
+mod database;
 mod disks;
 mod kills;
 mod pauses;

@@ -25,6 +25,7 @@ impl Pg {
         options.listen = !self.deaf;
         // The suite is about what happens, not how soon.
         options.patience = super::PATIENCE;
+        options.lease = super::PATIENCE;
         options
     }
 

@@ -21,10 +21,10 @@ use super::{delivers, get, owner, standby};
 
 const PAIRS: [&str; 3] = ["BTCUSDC", "ETHUSDC", "SOLUSDC"];
 
-struct Validators(Vec<LoopbackValidator>);
+pub(super) struct Validators(pub(super) Vec<LoopbackValidator>);
 
 impl Validators {
-    async fn new(era: Era) -> Self {
+    pub(super) async fn new(era: Era) -> Self {
         let mut list = Vec::new();
         for n in 0..3 {
             let mut options = ValidatorOptions::default();
@@ -37,7 +37,7 @@ impl Validators {
         Self(list)
     }
 
-    fn engine(&self, store: &Arc<PgStore>, key: &Arc<Hotkey>, era: Era) -> Engine {
+    pub(super) fn engine(&self, store: &Arc<PgStore>, key: &Arc<Hotkey>, era: Era) -> Engine {
         self.engine_paced(store, key, era, None)
     }
 
@@ -71,7 +71,7 @@ impl Validators {
     }
 }
 
-fn order(id: &str, pair: &str, rules: &Rules) -> Signal {
+pub(super) fn order(id: &str, pair: &str, rules: &Rules) -> Signal {
     let body = format!(
         r#"{{"trade_pair":"{pair}","order_type":"LONG","leverage":0.1,"order_uuid":"{id}"}}"#
     );

@@ -103,6 +103,47 @@ async fn a_late_write_is_refused_whatever_the_clocks_say() {
 }
 
 #[tokio::test]
+async fn a_token_is_never_given_out_twice_though_the_tenure_went_back() {
+    let database = Database::new().await;
+    let first = owner(&database.url()).await;
+    accept(&first, "a", 0).await;
+    let lease = claim_one(&first).await;
+    first.record(&lease, targets()).await.unwrap();
+    // As a standby has it that lacks what was committed since.
+    database.sql("UPDATE ptn_tenure SET token = 0, owner = NULL, expires_at = 'epoch'").await;
+    let second = standby(&database.url()).await;
+    until("one of them took it", async || {
+        *second.delivering().borrow() || first.hold(&lease) == Hold::Lost
+    })
+    .await;
+    first.close().await;
+    delivers(&second).await;
+    let next = claim_one(&second).await;
+    assert!(next.token > lease.token, "{} after {}", next.token, lease.token);
+}
+
+#[tokio::test]
+async fn an_owner_with_the_number_of_another_one_is_refused_all_the_same() {
+    let database = Database::new().await;
+    let store = owner(&database.url()).await;
+    accept(&store, "a", 0).await;
+    let lease = claim_one(&store).await;
+    store.record(&lease, targets()).await.unwrap();
+    database
+        .sql("UPDATE ptn_tenure SET owner = 'another', expires_at = now() + interval '1 hour'")
+        .await;
+    for refused in [
+        store.record(&lease, begin("V1")).await,
+        store.finish(&lease, &report(SignalState::Processed, vec![])).await,
+    ] {
+        assert!(matches!(refused, Err(StoreError::LeaseLost { .. })), "{refused:?}");
+    }
+    let stored = get(&*store, "a").await;
+    assert_eq!(stored.state, SignalState::Pending);
+    assert!(!stored.validators["V1"].maybe_sent);
+}
+
+#[tokio::test]
 async fn a_claim_under_another_token_finds_nothing() {
     let database = Database::new().await;
     let store = owner(&database.url()).await;

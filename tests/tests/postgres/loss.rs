@@ -6,14 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ptn_core::record::{DeliveryState, Progress, SignalState};
+use ptn_core::rules::{Era, Rules};
+use ptn_core::signal::OrderUuid;
 use ptn_core::store::conformance::{report, signal, validator};
-use ptn_core::store::{Accepted, Filter, PgStore, SignalStore, StoreError};
+use ptn_core::store::fs::FsOptions;
+use ptn_core::store::postgres::PgOptions;
+use ptn_core::store::transfer::{Transfer, transfer};
+use ptn_core::store::{Accepted, Filter, FsStore, PgStore, SignalStore, StoreError};
 use ptn_tests::postgres::{Database, Line, until};
 
-use super::{PATIENCE, accept, claim_one, get, options, owner};
+use super::{PATIENCE, accept, claim_one, delivers, get, options, owner};
 
 /// Calls again while the database is away, as every caller of a store does.
-async fn insist<T>(mut call: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) async fn insist<T>(
+    mut call: impl AsyncFnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         match call().await {
@@ -26,7 +33,7 @@ async fn insist<T>(mut call: impl AsyncFnMut() -> Result<T, StoreError>) -> Resu
 }
 
 /// Everything that a store can be asked, once, with what must come of it.
-async fn everything(store: &PgStore, name: &str) {
+pub(super) async fn everything(store: &PgStore, name: &str) {
     let (a, b) = (format!("{name}-a"), format!("{name}-b"));
     for (id, n) in [(&a, 0), (&b, 1)] {
         let accepted = store.accept(&signal(id, n)).await;
@@ -108,6 +115,198 @@ async fn no_request_that_is_lost_does_harm() {
 #[tokio::test]
 async fn no_answer_that_is_lost_does_harm() {
     cut_everywhere("answer", Line::cut_at_answer).await;
+}
+
+/// How to cut a line: before the nth piece that a client says, or that the server says.
+type Arm = fn(&Line, usize);
+
+/// A database without tables, a line to it, and options by which nothing else is said over it.
+async fn quiet() -> (Database, Line, PgOptions) {
+    let (database, line) = (Database::new().await, Line::new().await);
+    let mut options = options(&database.url_at(line.address));
+    options.listen = false;
+    (database, line, options)
+}
+
+#[tokio::test]
+async fn tables_are_made_once_wherever_the_first_start_is_cut_off() {
+    tokio::join!(cut_first_starts(Line::cut_at_request), cut_first_starts(Line::cut_at_answer));
+}
+
+async fn cut_first_starts(arm: Arm) {
+    let (database, line, options) = quiet().await;
+    let mut cuts = 0;
+    for n in 1..100 {
+        arm(&line, n);
+        let first = PgStore::open(options.clone()).await;
+        let whole = line.is_armed();
+        // Nobody asks again for a program that starts; it says that it may be started again.
+        match &first {
+            Err(error) => assert_eq!(error.code(), "store_unavailable", "{n}: {error}"),
+            Ok(store) => store.close().await,
+        }
+        arm(&line, 0);
+        let second = PgStore::open(options.clone()).await.unwrap();
+        accept(&second, "a", 0).await;
+        second.close().await;
+        assert_eq!(database.number("SELECT count(*) FROM ptn_schema").await, 1, "{n}");
+        if whole {
+            break;
+        }
+        cuts += 1;
+        database.sql("DROP SCHEMA public CASCADE").await;
+        database.sql("CREATE SCHEMA public").await;
+    }
+    assert!((5..99).contains(&cuts), "{cuts} cuts");
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_renewed_and_given_back_wherever_its_line_is_cut() {
+    tokio::join!(cut_leases(Line::cut_at_request), cut_leases(Line::cut_at_answer));
+}
+
+async fn cut_leases(arm: Arm) {
+    let (database, line, mut options) = quiet().await;
+    drop(PgStore::open(options.clone()).await.unwrap());
+    // Renewed soon; a lease that could not be given back has to run out.
+    options.lease = Duration::from_secs(1);
+    let (mut cuts, mut last) = (0, 0);
+    for n in 1..100 {
+        arm(&line, n);
+        // Cut off while it starts, there is nothing to take.
+        let Ok(store) = PgStore::open_owner(options.clone()).await else { continue };
+        delivers(&store).await;
+        let token = database.number("SELECT token FROM ptn_tenure").await;
+        // The one before gave it back, or it ran out: in either case this is another tenure.
+        assert!(token > last, "{n}: {token} after {last}");
+        last = token;
+        let renewed = "SELECT renewals FROM ptn_tenure";
+        until("it is renewed", async || database.number(renewed).await > 0).await;
+        store.close().await;
+        if line.is_armed() {
+            break;
+        }
+        cuts += 1;
+    }
+    assert!((5..99).contains(&cuts), "{cuts} cuts");
+}
+
+#[tokio::test]
+async fn a_listener_hears_again_wherever_its_line_is_cut() {
+    tokio::join!(cut_listeners(Line::cut_at_request), cut_listeners(Line::cut_at_answer));
+}
+
+async fn cut_listeners(arm: Arm) {
+    let (database, line, mut options) = quiet().await;
+    options.listen = true;
+    let listening = PgStore::open(options).await.unwrap();
+    let other = PgStore::open(super::options(&database.url())).await.unwrap();
+    let mut events = listening.events();
+    let mut hears = async |what: &str| {
+        until(what, async || {
+            let id = OrderUuid::random();
+            accept(&other, id.as_str(), 0).await;
+            let heard = async { while events.recv().await.is_ok_and(|event| event.id != id) {} };
+            tokio::time::timeout(Duration::from_millis(100), heard).await.is_ok()
+        })
+        .await;
+    };
+    hears("the first news").await;
+    let mut cuts = 0;
+    for n in 1..100 {
+        // Nothing else is said over this line.
+        let mut made = line.made();
+        made.mark_unchanged();
+        line.cut();
+        arm(&line, n);
+        tokio::time::timeout(PATIENCE, made.changed()).await.unwrap().unwrap();
+        hears(&format!("news after a cut at {n}")).await;
+        if line.is_armed() {
+            break;
+        }
+        cuts += 1;
+    }
+    // It says hello and that it listens; what it is told are more pieces.
+    assert!((2..99).contains(&cuts), "{cuts} cuts");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_ends_well_wherever_its_line_is_cut() {
+    tokio::join!(
+        cut_moves(Line::cut_at_request, false),
+        cut_moves(Line::cut_at_request, true),
+        cut_moves(Line::cut_at_answer, false),
+        cut_moves(Line::cut_at_answer, true),
+    );
+}
+
+/// Moves into the database, or `out` of it.
+async fn cut_moves(arm: Arm, out: bool) {
+    let (database, line, mut options) = quiet().await;
+    // Long, so that its renewals hardly ever take the cut that is meant for others.
+    options.lease = Duration::from_secs(60);
+    options.even_if_moved = true;
+    let pg = PgStore::open_owner(options).await.unwrap();
+    delivers(&pg).await;
+    let mut cuts = 0;
+    for n in 1..200 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut fs = FsOptions::new(Arc::new(Rules::load(Era::Y2026).unwrap()));
+        fs.even_if_moved = true;
+        let fs = FsStore::open_owner(dir.path(), fs).unwrap();
+        database.sql("TRUNCATE ptn_signal, ptn_delivery").await;
+        database.sql("UPDATE ptn_store SET moved_to = NULL").await;
+        let (from, to): (&dyn Transfer, &dyn Transfer) = if out { (&pg, &fs) } else { (&fs, &pg) };
+        for (n, id) in (0..).zip(["a", "b", "c"]) {
+            drop(from.accept(&signal(id, n)).await.unwrap());
+        }
+        arm(&line, n);
+        let names = ("old", "new");
+        insist(async || transfer(from, to, names, &mut |_, _| {}).await).await.unwrap();
+        let whole = line.is_armed();
+        arm(&line, 0);
+        let ids = to.ids().await.unwrap();
+        assert_eq!(ids.iter().map(OrderUuid::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(to.moved().await.unwrap(), None);
+        assert_eq!(from.moved().await.unwrap().as_deref(), Some("new"));
+        if whole {
+            break;
+        }
+        cuts += 1;
+    }
+    assert!((5..199).contains(&cuts), "{cuts} cuts");
+}
+
+#[tokio::test]
+async fn an_end_that_is_written_again_does_not_end_a_retry() {
+    let (database, line, mut options) = quiet().await;
+    options.lease = Duration::from_secs(60);
+    options.patience = PATIENCE;
+    let store = Arc::new(PgStore::open_owner(options).await.unwrap());
+    delivers(&store).await;
+    let other = PgStore::open(super::options(&database.url())).await.unwrap();
+    accept(&other, "a", 0).await;
+    let lease = claim_one(&store).await;
+    let targets = vec![validator("V1", DeliveryState::Submitted)];
+    store.record(&lease, Progress::Targets { validators: targets }).await.unwrap();
+    // It is written, nobody hears of it, and until it is written again there is time for a retry.
+    line.set_full(true);
+    line.cut_at_answer(1);
+    let finishing = {
+        let (store, lease) = (Arc::clone(&store), lease.clone());
+        let failed = report(SignalState::Failed, vec![validator("V1", DeliveryState::Rejected)]);
+        tokio::spawn(async move { store.finish(&lease, &failed).await })
+    };
+    until("it is written", async || get(&other, "a").await.state == SignalState::Failed).await;
+    other.retry(lease.stored.signal.id()).await.unwrap();
+    line.set_full(false);
+    let again = finishing.await.unwrap();
+    assert!(matches!(again, Ok(()) | Err(StoreError::LeaseLost { .. })), "{again:?}");
+    assert_eq!(get(&other, "a").await.state, SignalState::Pending, "the retry stands");
+    let next = claim_one(&store).await;
+    let done = report(SignalState::Processed, vec![validator("V1", DeliveryState::Accepted)]);
+    store.finish(&next, &done).await.unwrap();
+    assert_eq!(get(&other, "a").await.validators["V1"].state, DeliveryState::Accepted);
 }
 
 #[tokio::test]

@@ -10,9 +10,11 @@
 mod backlog;
 mod conformance;
 mod engines;
+mod failover;
 mod leases;
 mod loss;
 mod moving;
+mod refusals;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,9 +12,14 @@ use crate::signal::OrderUuid;
 use crate::store::index::again;
 use crate::store::{StoreChange, StoreError};
 
+/// Locks the row also when there is nothing to change: see [`super::queue`] about standbys.
 const CANCEL: &str = "\
-WITH hit AS (
-    UPDATE ptn_signal SET cancel = true WHERE id = $1 AND state = 0 AND NOT cancel RETURNING seq
+WITH seen AS MATERIALIZED (
+    SELECT seq FROM ptn_signal WHERE id = $1 FOR NO KEY UPDATE
+), hit AS (
+    UPDATE ptn_signal s SET cancel = true FROM seen
+    WHERE s.seq = seen.seq AND s.state = 0 AND NOT s.cancel
+    RETURNING s.seq
 ), told AS MATERIALIZED (
     SELECT pg_notify($2, $3 || ' ' || hit.seq || ' ' || $1 || ' ' || $4)::text FROM hit
 )

@@ -1,10 +1,12 @@
 //! What the owner writes: progress and ends of claimed signals, many per statement.
 //!
 //! The owner knows every record of what it claimed, so a write is the new record itself and may be
-//! repeated. Each statement first locks the row of the tenure under the owner's token; where the
-//! token is another by now, nothing is written.
+//! repeated. Each statement first locks the row of the tenure under the owner's token and name;
+//! where they are others by now, nothing is written. A signal is meant by its number, its id and its
+//! ticket: a server that lost its last commits gives numbers out twice, and a retry renews the
+//! ticket. What is not there any more, nothing is written about.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use sqlx::Row as _;
@@ -25,35 +27,48 @@ const MAX_BATCH: usize = 512;
 /// The lower bits of a lease's token count the claims of one tenure.
 const CLAIM_BITS: u32 = 32;
 
+/// `LIMIT 1`: a table that was still empty when the statement was planned is not read whole for it.
 const KEEP: &str = "\
 WITH held AS MATERIALIZED (
-    SELECT token FROM ptn_tenure WHERE token = $1 AND owner IS NOT NULL FOR SHARE
+    SELECT token FROM ptn_tenure WHERE token = $1 AND owner = $2 FOR SHARE
+), meant AS MATERIALIZED (
+    SELECT s.*, g.state, g.reason, g.at, g.token
+    FROM held, unnest($3::text[], $4::bigint[], $5::bigint[], $6::smallint[], $7::text[],
+        $8::bigint[], $9::bigint[]) AS g(id, seq, ticket, state, reason, at, token)
+    CROSS JOIN LATERAL (
+        SELECT id, seq, ticket FROM ptn_signal
+        WHERE id = g.id AND seq = g.seq AND ticket = g.ticket LIMIT 1
+    ) AS s
 ), kept AS (
     INSERT INTO ptn_delivery (seq, hotkey, record)
-    SELECT g.seq, g.hotkey, g.record::json
-    FROM held, unnest($2::bigint[], $3::text[], $4::text[]) AS g(seq, hotkey, record)
+    SELECT meant.seq, g.hotkey, g.record::json
+    FROM meant JOIN unnest($10::text[], $11::text[], $12::text[]) AS g(id, hotkey, record)
+        USING (id)
     ON CONFLICT (seq, hotkey) DO UPDATE SET record = excluded.record
 ), ended AS (
     UPDATE ptn_signal s
-    SET state = g.state, reason = g.reason, finished_at = g.at, finished_by = g.token
-    FROM held, unnest($5::bigint[], $6::smallint[], $7::text[], $8::bigint[], $9::bigint[])
-        AS g(seq, state, reason, at, token)
-    WHERE s.seq = g.seq AND s.state = 0
-    RETURNING s.seq
+    SET state = meant.state, reason = meant.reason, finished_at = meant.at,
+        finished_by = meant.token
+    FROM meant
+    WHERE meant.state IS NOT NULL
+        AND s.seq = meant.seq AND s.ticket = meant.ticket AND s.state = 0
+    RETURNING s.id
 ), told AS MATERIALIZED (
-    SELECT pg_notify($10, g.note)::text FROM held, unnest($11::text[]) AS g(note)
+    SELECT pg_notify($13, g.note)::text FROM held, unnest($14::text[]) AS g(note)
 )
-SELECT (SELECT count(*) FROM held) AS held, ARRAY(SELECT seq FROM ended) AS ended,
-    (SELECT count(*) FROM told) AS told";
+SELECT (SELECT count(*) FROM held) AS held, (SELECT count(*) FROM meant) AS meant,
+    ARRAY(SELECT id FROM ended) AS ended, (SELECT count(*) FROM told) AS told";
 
 const ENDED_BY: &str =
-    "SELECT seq, finished_by FROM ptn_signal WHERE seq = ANY ($1) AND state <> 0";
+    "SELECT id, ticket, finished_by FROM ptn_signal WHERE id = ANY ($1) AND state <> 0";
 
 /// A claimed signal.
 #[derive(Debug, Clone)]
 pub(super) struct Claimed {
     token: u64,
     seq: i64,
+    /// Of its acceptance, or of its last retry.
+    ticket: i64,
     records: Vec<ValidatorRecord>,
     /// Whether a wish to cancel it was told.
     pub(super) cancel: bool,
@@ -79,14 +94,29 @@ impl Claims {
         self.tenure
     }
 
-    /// Remembers a claim; returns the lease's token.
-    pub(super) fn add(&mut self, stored: &StoredSignal) -> u64 {
+    /// The queue is read from its beginning again.
+    pub(super) fn rewind(&mut self, tenure: i64) {
+        if self.tenure == tenure {
+            self.cursor = 0;
+        }
+    }
+
+    /// Whether this very signal is in delivery here.
+    pub(super) fn has(&self, stored: &StoredSignal, ticket: i64) -> bool {
+        self.signals.get(stored.signal.id()).is_some_and(|claimed| {
+            claimed.ticket == ticket && u64::try_from(claimed.seq) == Ok(stored.seq)
+        })
+    }
+
+    /// Remembers a claim; returns the lease's token. An earlier claim of the same id ends with that.
+    pub(super) fn add(&mut self, stored: &StoredSignal, ticket: i64) -> u64 {
         self.counter += 1;
         let tenure = u64::try_from(self.tenure).unwrap_or_default();
         let token = (tenure << CLAIM_BITS) | (self.counter & u64::from(u32::MAX));
         let claimed = Claimed {
             token,
             seq: i64::try_from(stored.seq).unwrap_or(i64::MAX),
+            ticket,
             records: stored.validators.values().cloned().collect(),
             cancel: stored.cancel_requested,
         };
@@ -150,8 +180,8 @@ pub(super) async fn run(
 #[derive(Default)]
 struct Draft {
     claims: HashMap<OrderUuid, Claimed>,
-    records: BTreeMap<(i64, String), ValidatorRecord>,
-    ends: Vec<(i64, u64, DeliveryReport)>,
+    records: BTreeMap<(OrderUuid, String), ValidatorRecord>,
+    ends: BTreeMap<OrderUuid, (u64, DeliveryReport)>,
     notes: Vec<String>,
 }
 
@@ -178,7 +208,7 @@ async fn serve(shared: &Shared, link: &mut Link, batch: Vec<Entry>) {
             let mut claims = shared.claims();
             for entry in taken {
                 let answer = if foreign.contains(&entry.token) {
-                    claims.signals.remove(&entry.id);
+                    claims.forget(&entry);
                     Err(lost(&entry.id))
                 } else {
                     claims.apply(tenure, &entry, &draft);
@@ -224,7 +254,7 @@ impl Draft {
             let wanted = "a report must say processed or failed";
             return Err(StoreError::WrongState { id: id.clone(), state: report.state, wanted });
         }
-        let ended = self.ends.iter().any(|(_, token, _)| *token == entry.token);
+        let ended = self.ends.contains_key(id);
         let known = self.claims.get(id).or_else(|| claims.signals.get(id));
         let Some(mut claimed) = known.filter(|c| c.token == entry.token && !ended).cloned() else {
             return Err(StoreError::LeaseLost { id: id.clone() });
@@ -237,11 +267,11 @@ impl Draft {
                     let progress = Progress::Outcome { validator: v.clone() };
                     progress.apply_to_list(&mut claimed.records);
                 }
-                self.ends.push((claimed.seq, claimed.token, report.clone()));
+                self.ends.insert(id.clone(), (claimed.token, report.clone()));
             }
         }
         for v in claimed.records.iter().filter(|v| !before.contains(v)) {
-            self.records.insert((claimed.seq, v.hotkey.clone()), v.clone());
+            self.records.insert((id.clone(), v.hotkey.clone()), v.clone());
         }
         let note = shared.news.payload(claimed.seq, id, &happened(entry).change);
         self.notes.push(note);
@@ -257,17 +287,25 @@ impl Claims {
             return;
         }
         if matches!(entry.what, What::Finish(_)) {
-            self.signals.remove(&entry.id);
+            self.forget(entry);
         } else if let (Some(claimed), Some(new)) =
             (self.signals.get_mut(&entry.id), draft.claims.get(&entry.id))
+            && claimed.token == entry.token
         {
             claimed.records.clone_from(&new.records);
+        }
+    }
+
+    /// Ends a claim, unless the signal was claimed anew since.
+    fn forget(&mut self, entry: &Entry) {
+        if self.signals.get(&entry.id).is_some_and(|claimed| claimed.token == entry.token) {
+            self.signals.remove(&entry.id);
         }
     }
 }
 
 /// Writes a batch. `None`: another one delivers, and nothing was written. Otherwise the tokens of
-/// signals that had been finished by others.
+/// signals that could not be finished: others had done so, or they are not there any more.
 async fn write(
     shared: &Shared,
     link: &mut Link,
@@ -280,48 +318,65 @@ async fn write(
     if row.try_get::<i64, _>("held").map_err(odd)? == 0 {
         return Ok(None);
     }
-    let ended: Vec<i64> = row.try_get("ended").map_err(odd)?;
-    let missing = draft.ends.iter().filter(|(seq, ..)| !ended.contains(seq));
-    let missing: Vec<(i64, u64)> = missing.map(|(seq, token, _)| (*seq, *token)).collect();
+    let meant: i64 = row.try_get("meant").map_err(odd)?;
+    let gone = draft.claims.len().saturating_sub(usize::try_from(meant).unwrap_or_default());
+    if gone > 0 {
+        tracing::warn!(
+            store = shared.server.name,
+            signals = gone,
+            "signals in delivery are not in the database any more, or were finished and queued again"
+        );
+    }
+    let ended: Vec<String> = row.try_get("ended").map_err(odd)?;
+    let ended: HashSet<&str> = ended.iter().map(String::as_str).collect();
+    let missing = draft.ends.iter().filter(|(id, _)| !ended.contains(id.as_str()));
+    let missing: Vec<(&OrderUuid, u64)> = missing.map(|(id, (token, _))| (id, *token)).collect();
     if missing.is_empty() {
         return Ok(Some(Vec::new()));
     }
     // By an earlier try of ours whose answer was lost, most likely.
-    let seqs: Vec<i64> = missing.iter().map(|(seq, _)| *seq).collect();
-    let rows = link.persist(deadline, || sqlx::query(ENDED_BY).bind(seqs.clone())).await?;
+    let ids: Vec<String> = missing.iter().map(|(id, _)| id.to_string()).collect();
+    let rows = link.persist(deadline, || sqlx::query(ENDED_BY).bind(ids.clone())).await?;
     let mut by = HashMap::new();
     for row in rows {
-        let seq: i64 = row.try_get(0).map_err(odd)?;
-        by.insert(seq, row.try_get::<Option<i64>, _>(1).map_err(odd)?);
+        let id: String = row.try_get(0).map_err(odd)?;
+        let ticket: i64 = row.try_get(1).map_err(odd)?;
+        by.insert(id, (ticket, row.try_get::<Option<i64>, _>(2).map_err(odd)?));
     }
-    let ours = |seq: i64, token: u64| by.get(&seq) == Some(&i64::try_from(token).ok());
-    let foreign = missing.into_iter().filter(|(seq, token)| !ours(*seq, *token));
+    let ours = |id: &OrderUuid, token: u64| {
+        let ticket = draft.claims.get(id).map(|claimed| claimed.ticket);
+        by.get(id.as_str())
+            .is_some_and(|(known, by)| Some(*known) == ticket && *by == i64::try_from(token).ok())
+    };
+    let foreign = missing.into_iter().filter(|(id, token)| !ours(id, *token));
     Ok(Some(foreign.map(|(_, token)| token).collect()))
 }
 
 fn statement(shared: &Shared, tenure: i64, draft: &Draft) -> Statement {
     let json = |v: &ValidatorRecord| serde_json::to_string(v).unwrap_or_else(|_| "null".to_owned());
-    let (mut seqs, mut hotkeys, mut records) = (Vec::new(), Vec::new(), Vec::new());
-    for ((seq, hotkey), record) in &draft.records {
-        seqs.push(*seq);
+    let (mut ids, mut hotkeys, mut records) = (Vec::new(), Vec::new(), Vec::new());
+    for ((id, hotkey), record) in &draft.records {
+        ids.push(id.to_string());
         hotkeys.push(text(hotkey));
         records.push(json(record));
     }
-    let ends = &draft.ends;
+    let claims: Vec<(&OrderUuid, &Claimed)> = draft.claims.iter().collect();
+    let ends: Vec<_> = claims.iter().map(|(id, _)| draft.ends.get(id)).collect();
     sqlx::query(KEEP)
         .bind(tenure)
-        .bind(seqs)
+        .bind(shared.owner.clone())
+        .bind(claims.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>())
+        .bind(claims.iter().map(|(_, claimed)| claimed.seq).collect::<Vec<_>>())
+        .bind(claims.iter().map(|(_, claimed)| claimed.ticket).collect::<Vec<_>>())
+        .bind(ends.iter().map(|e| e.map(|(_, r)| state_number(r.state))).collect::<Vec<_>>())
+        .bind(ends.iter().map(|e| e.map(|(_, r)| text(&r.reason))).collect::<Vec<_>>())
+        .bind(ends.iter().map(|e| e.map(|(_, r)| r.finished_at)).collect::<Vec<_>>())
+        .bind(
+            ends.iter().map(|e| e.and_then(|(by, _)| i64::try_from(*by).ok())).collect::<Vec<_>>(),
+        )
+        .bind(ids)
         .bind(hotkeys)
         .bind(records)
-        .bind(ends.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>())
-        .bind(ends.iter().map(|(.., report)| state_number(report.state)).collect::<Vec<_>>())
-        .bind(ends.iter().map(|(.., report)| text(&report.reason)).collect::<Vec<_>>())
-        .bind(ends.iter().map(|(.., report)| report.finished_at).collect::<Vec<_>>())
-        .bind(
-            ends.iter()
-                .map(|(_, by, _)| i64::try_from(*by).unwrap_or(i64::MAX))
-                .collect::<Vec<_>>(),
-        )
         .bind(shared.news.channel.clone())
         .bind(draft.notes.clone())
 }

@@ -102,6 +102,11 @@ impl Trouble {
         Self { maybe: true, ..self }
     }
 
+    /// What failed changes nothing.
+    pub(super) fn harmless(self) -> Self {
+        Self { maybe: false, ..self }
+    }
+
     /// Whether to try again.
     pub(super) fn is_passing(&self) -> bool {
         self.kind == Kind::Passing
@@ -135,10 +140,11 @@ impl Trouble {
         let code = said.code().unwrap_or_default().into_owned();
         let why = said.message().to_owned();
         // SQLSTATE classes: 08 connection, 53 resources, 57 operator intervention, 40 rolled back,
-        // 55P03 lock timeout, 25006 a standby, 0A000 the plan is stale, 28 and 3D at the login.
+        // 55P03 lock timeout, 25006 a standby, 0A000 the plan is stale, 26000 the prepared statement
+        // is gone, 28 and 3D at the login.
         let kind = match code.as_str() {
             "53100" => Kind::Full,
-            "55P03" | "25006" | "0A000" | "57014" => Kind::Passing,
+            "55P03" | "25006" | "0A000" | "26000" | "57014" => Kind::Passing,
             _ if ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) => {
                 Kind::Passing
             }
@@ -156,12 +162,14 @@ impl Trouble {
 pub(super) struct Link {
     server: Server,
     connection: Option<PgConnection>,
+    /// The connection was made since somebody asked.
+    new: bool,
     patience: Duration,
 }
 
 impl Link {
     pub(super) fn new(server: &Server) -> Self {
-        Self { server: server.clone(), connection: None, patience: STATEMENT }
+        Self { server: server.clone(), connection: None, new: false, patience: STATEMENT }
     }
 
     /// With less patience for each statement.
@@ -173,9 +181,19 @@ impl Link {
     async fn open(&mut self, patience: Duration) -> Result<&mut PgConnection, Trouble> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect(&self.server, CONNECT.min(patience)).await?,
+            None => {
+                let connection = connect(&self.server, CONNECT.min(patience)).await?;
+                self.new = true;
+                connection
+            }
         };
         Ok(self.connection.insert(connection))
+    }
+
+    /// Whether the connection was made since this was last asked: then it may be to another server,
+    /// or to one that lacks its last commits.
+    pub(super) fn is_new(&mut self) -> bool {
+        std::mem::take(&mut self.new)
     }
 
     /// Runs one statement. A connection about which there is any doubt is not used again.
@@ -211,7 +229,7 @@ impl Link {
         statement: impl Fn() -> Statement,
     ) -> Result<Vec<PgRow>, Trouble> {
         let mut backoff = Backoff::default();
-        let mut maybe = false;
+        let (mut maybe, mut earlier) = (false, None);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.rows_within(self.patience.min(left), statement()).await {
@@ -219,8 +237,12 @@ impl Link {
                 Err(trouble) => {
                     maybe |= trouble.maybe;
                     if !trouble.is_passing() || !backoff.wait(deadline).await {
-                        return Err(Trouble { maybe, ..trouble });
+                        // A try that had hardly any time left knows less than the one before.
+                        let hurried = trouble.is_passing() && Instant::now() >= deadline;
+                        let told = if hurried { earlier.unwrap_or(trouble) } else { trouble };
+                        return Err(Trouble { maybe, ..told });
                     }
+                    earlier = Some(trouble);
                 }
             }
         }
@@ -306,9 +328,7 @@ impl Links {
         statement: impl Fn() -> Statement,
     ) -> Result<Vec<PgRow>, StoreError> {
         // Reading changes nothing, so there is no doubt about it either.
-        self.rows(statement)
-            .await
-            .map_err(|t| Trouble { maybe: false, ..t }.into_error(&self.server.name))
+        self.rows(statement).await.map_err(|t| t.harmless().into_error(&self.server.name))
     }
 }
 

@@ -218,7 +218,7 @@ async fn hear(shared: &Shared, payload: &str) {
             shared.news.tell(Happened { id, change });
         }
         (Note::Look { look }, Ok(seq), Ok(id)) => {
-            for validator in records(shared, seq, look).await {
+            for validator in records(shared, seq, &id, look).await {
                 let progress = Progress::Outcome { validator };
                 let change = StoreChange::Progress { progress };
                 shared.news.tell(Happened { id: id.clone(), change });
@@ -229,14 +229,20 @@ async fn hear(shared: &Shared, payload: &str) {
     shared.look_again();
 }
 
-async fn records(shared: &Shared, seq: i64, look: Vec<String>) -> Vec<ValidatorRecord> {
+async fn records(
+    shared: &Shared,
+    seq: i64,
+    id: &OrderUuid,
+    look: Vec<String>,
+) -> Vec<ValidatorRecord> {
     let rows = shared.reads.read(|| {
         sqlx::query(
-            "SELECT record::text FROM ptn_delivery \
-             WHERE seq = $1 AND (hotkey = ANY ($2) OR cardinality($2) = 0)",
+            "SELECT d.record::text FROM ptn_delivery d JOIN ptn_signal s USING (seq) \
+             WHERE seq = $1 AND s.id = $3 AND (d.hotkey = ANY ($2) OR cardinality($2) = 0)",
         )
         .bind(seq)
         .bind(look.clone())
+        .bind(id.to_string())
     });
     let rows = match rows.await {
         Ok(rows) => rows,

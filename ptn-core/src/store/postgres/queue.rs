@@ -3,6 +3,11 @@
 //! Requests that arrive while one is under way form the next. Each names a ticket: when the
 //! connection is lost before the answer, the same statement is sent again, and the ticket says
 //! whether a signal that is there now is our own or was there before.
+//!
+//! With synchronous standbys a commit waits for them, and one whose wait was broken off (the server
+//! restarted, the session was ended) can be seen although no standby has it. A statement that is sent
+//! again changes nothing, but it locks a row, so its commit waits as well, for everything before it.
+//! Only then is it looked what is there, so no answer promises what a standby lacks.
 
 use std::sync::Arc;
 use std::time::Duration;

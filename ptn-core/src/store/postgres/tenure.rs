@@ -7,12 +7,14 @@
 //!
 //! None of that is what keeps the books right. Everything that an owner writes names its token in
 //! the same statement, and the token is exchanged under the row's lock: a late write of an earlier
-//! owner is refused, whatever any clock says.
+//! owner is refused, whatever any clock says. A server that lost its last commits (a promoted
+//! standby) may lack the last change of hands. So tokens are also no smaller than the seconds since
+//! 2025, and a write names the owner too: even a number that was given out twice is nobody else's.
 //!
 //! A lease that ran out while the server was away is not lost: when it comes back and nobody has
 //! taken over, the owner goes on under the same token. Until that is known nothing is sent.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -31,7 +33,9 @@ use crate::store::{Hold, Tenure};
 const LOOK: Duration = Duration::from_secs(1);
 
 const TAKE: &str = "\
-UPDATE ptn_tenure SET token = token + 1, owner = $1, account = coalesce($2, account),
+UPDATE ptn_tenure SET token = greatest(token + 1, $6,
+        least(extract(epoch FROM clock_timestamp())::bigint - 1735689600, 2000000000)),
+    owner = $1, account = coalesce($2, account),
     since = clock_timestamp(), lease_ms = $3, renewals = 0,
     expires_at = clock_timestamp() + $3 * interval '1 millisecond'
 WHERE (owner IS NULL OR owner = $1 OR expires_at <= clock_timestamp()
@@ -58,6 +62,10 @@ const LOOK_AT: &str = "\
 SELECT token, renewals, owner, account, lease_ms,
     greatest(0, extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint AS left_ms
 FROM ptn_tenure";
+
+/// Which of its histories the server continues: another one after every promotion.
+const TIMELINE: &str = "\
+SELECT CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END";
 
 /// A number that must never fall from one owner to the next, such as the last nonce.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +110,10 @@ pub struct Owner {
 pub(super) struct Tenures {
     held: Mutex<Option<Held>>,
     current: Mutex<Tenure>,
+    /// What the server's history is called; `None`: not known yet.
+    timeline: Mutex<Option<String>>,
+    /// It was another one before.
+    failed_over: AtomicBool,
 }
 
 impl Tenures {
@@ -129,7 +141,12 @@ impl Tenures {
     }
 
     pub(super) fn current(&self) -> Tenure {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut current = *self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.failed_over.load(Ordering::Acquire) {
+            // What the new server lacks may be accepted again, and its numbers are given out again.
+            current.others_up_to = u64::MAX;
+        }
+        current
     }
 }
 
@@ -141,13 +158,15 @@ pub(super) struct Keeper {
     /// Whom we said to be waiting for.
     waiting: Option<String>,
     unsure: bool,
+    /// The last token that this process was given.
+    last: i64,
 }
 
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let patience = shared.options.lease / 4;
         let link = Link::new(&shared.server).with_patience(patience);
-        Self { shared, link, seen: None, waiting: None, unsure: false }
+        Self { shared, link, seen: None, waiting: None, unsure: false, last: 0 }
     }
 
     /// Until the stop, and until what was delivered is written down.
@@ -202,6 +221,7 @@ impl Keeper {
                     tracing::info!(store = self.shared.server.name, "the lease is confirmed again");
                     self.shared.news.changed();
                 }
+                self.shared.notice_server(&mut self.link).await;
                 lease / 5
             }
             Err(trouble) => {
@@ -238,7 +258,8 @@ impl Keeper {
             .bind(self.shared.options.account.clone())
             .bind(self.lease_ms())
             .bind(token)
-            .bind(renewals);
+            .bind(renewals)
+            .bind(self.last.saturating_add(1));
         let rows = self.link.rows(take).await?;
         let Some(row) = rows.first() else { return self.look().await };
         let token: i64 = row.try_get("token").map_err(odd)?;
@@ -251,7 +272,10 @@ impl Keeper {
             (watermark.raise)(u64::try_from(mark).unwrap_or_default());
         }
         let held = self.held(token, asked);
+        self.last = token;
         self.begin(held, last);
+        // The lease runs, so this comes last.
+        self.shared.notice_server(&mut self.link).await;
         Ok(self.shared.options.lease / 5)
     }
 
@@ -308,6 +332,33 @@ impl Keeper {
 }
 
 impl Shared {
+    /// Whether a connection is new; then looks whether it is to the server that was there before.
+    pub(super) async fn notice_server(&self, link: &mut Link) -> bool {
+        if !link.is_new() {
+            return false;
+        }
+        if let Ok(rows) = link.rows(sqlx::query(TIMELINE)).await
+            && let Some(row) = rows.first()
+            && let Ok(Some(found)) = row.try_get::<Option<String>, _>(0)
+        {
+            self.notice_timeline(found);
+        }
+        // Lost again, it will be another one.
+        true
+    }
+
+    fn notice_timeline(&self, found: String) {
+        let mut known = self.tenures.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_some_and(|known| *known != found) {
+            self.tenures.failed_over.store(true, Ordering::Release);
+            tracing::warn!(
+                store = self.server.name,
+                "another server took over the database; unless it was kept in step, it lacks the last commits"
+            );
+        }
+        *known = Some(found);
+    }
+
     /// Another process delivers now.
     pub(super) fn lost(&self, token: i64) {
         {

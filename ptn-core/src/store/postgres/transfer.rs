@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use sqlx::Row as _;
 use tokio::time::Instant;
 
-use super::PgStore;
 use super::link::{Link, Statement};
 use super::queue::odd;
 use super::read::{state_number, text};
+use super::{PgStore, Shared};
 use crate::signal::OrderUuid;
 use crate::store::transfer::{Transfer, conflict};
 use crate::store::{StoreError, StoredSignal};
@@ -24,7 +24,7 @@ const IMPORT: &str = "\
 WITH turn AS MATERIALIZED (
     SELECT 1 FROM ptn_store FOR UPDATE
 ), held AS MATERIALIZED (
-    SELECT 1 FROM ptn_tenure WHERE token = $1 AND owner IS NOT NULL FOR SHARE
+    SELECT 1 FROM ptn_tenure WHERE token = $1 AND owner = $14 FOR SHARE
 ), given AS MATERIALIZED (
     SELECT nextval('ptn_place') AS seq, g.*
     FROM turn, held, unnest($2::text[], $3::bytea[], $4::text[], $5::bigint[], $6::smallint[],
@@ -79,7 +79,8 @@ impl Transfer for PgStore {
         let tenure = shared.tenures.token().ok_or_else(lost)?;
         let failed = |e: sqlx::Error| odd(e).into_error(&shared.server.name);
         let mut link = Link::new(&shared.server);
-        let rows = link.persist(Instant::now() + PATIENCE, || statement(tenure, signals)).await;
+        let rows =
+            link.persist(Instant::now() + PATIENCE, || statement(shared, tenure, signals)).await;
         let rows = rows.map_err(|t| t.into_error(&shared.server.name))?;
         let Some(row) = rows.first() else { return Err(lost()) };
         if row.try_get::<i64, _>("held").map_err(failed)? == 0 {
@@ -107,7 +108,7 @@ impl Transfer for PgStore {
     }
 }
 
-fn statement(tenure: i64, signals: &[StoredSignal]) -> Statement {
+fn statement(shared: &Shared, tenure: i64, signals: &[StoredSignal]) -> Statement {
     let each = |f: fn(&StoredSignal) -> String| signals.iter().map(f).collect::<Vec<_>>();
     let pair = |s: &StoredSignal| s.signal.trade_pair().map(|pair| text(pair.as_str()));
     let records = || signals.iter().flat_map(|s| s.validators.values().map(move |v| (s, v)));
@@ -126,4 +127,5 @@ fn statement(tenure: i64, signals: &[StoredSignal]) -> Statement {
         .bind(records().map(|(s, _)| s.signal.id().to_string()).collect::<Vec<_>>())
         .bind(records().map(|(_, v)| text(&v.hotkey)).collect::<Vec<_>>())
         .bind(records().map(|(_, v)| json(v)).collect::<Vec<_>>())
+        .bind(shared.owner.clone())
 }
