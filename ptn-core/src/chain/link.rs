@@ -288,7 +288,7 @@ impl Link {
             return Ok(known);
         }
         let bytes = self.metadata_bytes(hash).await?;
-        let metadata = Metadata::decode_from(&bytes)
+        let metadata = shape::metadata_of(&bytes)
             .map_err(|e| self.bad_answer("its metadata", e.to_string()))?;
         let runtime = Runtime::new(self.genesis, version, metadata.arc())
             .ok_or_else(|| self.bad_answer("its metadata", "no usable runtime"))?;

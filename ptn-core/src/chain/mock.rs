@@ -43,7 +43,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use subxt::metadata::Metadata;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -113,7 +112,7 @@ impl MockRuntime {
             Kind::Newtypes => metadata::metadata::<types::Newtypes>(&self.lacking, self.demanding),
             Kind::Real(bytes) => bytes,
         };
-        let metadata = Metadata::decode_from(&bytes).map_err(std::io::Error::other)?;
+        let metadata = super::shape::metadata_of(&bytes).map_err(std::io::Error::other)?;
         Ok(Arc::new(Spec { version: self.version, metadata, bytes }))
     }
 }

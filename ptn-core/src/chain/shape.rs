@@ -15,6 +15,13 @@ use subxt::metadata::Metadata;
 /// What is wrong with a value or a shape, in words.
 pub(super) type Reason = String;
 
+/// The metadata of a node. Not by `Metadata::decode_from`: of bytes that begin with their own length it
+/// asks itself without end.
+pub(super) fn metadata_of(mut bytes: &[u8]) -> Result<Metadata, subxt::ext::codec::Error> {
+    use subxt::ext::codec::Decode as _;
+    Metadata::decode(&mut bytes)
+}
+
 /// The fields of one encoded struct, by name.
 #[derive(Debug)]
 pub(super) struct Columns<'a> {
