@@ -198,12 +198,16 @@ fn body(
     Ok(body)
 }
 
+/// A field's name in an error is cut here: it may be of the caller's making.
+const LONGEST_PATH: usize = 100;
+
 /// Nothing that is not JSON may reach the wire.
 fn finite(object: &Object, path: &str) -> Result<(), SignalError> {
     fn value(json: &Json, path: &dyn Fn() -> String) -> Result<(), SignalError> {
         match json {
             Json::Number(token) if token.contains(['N', 'I']) => {
-                Err(SignalError::new(Code::NonFinite, &path(), format!("{token} is not finite")))
+                let field = crate::text::printable(&path(), LONGEST_PATH);
+                Err(SignalError::new(Code::NonFinite, &field, format!("{token} is not finite")))
             }
             Json::Array(items) if !items.is_empty() => {
                 let path = path();
