@@ -205,7 +205,10 @@ const LONGEST_PATH: usize = 100;
 fn finite(object: &Object, path: &str) -> Result<(), SignalError> {
     fn value(json: &Json, path: &dyn Fn() -> String) -> Result<(), SignalError> {
         match json {
-            Json::Number(token) if token.contains(['N', 'I']) => {
+            // Also what is beyond every double, which Python reads as infinite.
+            Json::Number(token)
+                if token.contains(['N', 'I']) || token.parse().is_ok_and(f64::is_infinite) =>
+            {
                 let field = crate::text::printable(&path(), LONGEST_PATH);
                 Err(SignalError::new(Code::NonFinite, &field, format!("{token} is not finite")))
             }
