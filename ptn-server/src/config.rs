@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ptn_core::ops::config::{ConfigError, Settings, parse_duration};
+use ptn_core::ops::config::{ConfigError, Settings, parse_duration, parse_switch};
 use ptn_core::ops::settings::SERVER;
 
 use crate::net::Network;
@@ -193,14 +193,6 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
         Err(_) => text.parse(),
     };
     address.map_err(|_| format!("expected an address and a port like {DEFAULT_LISTEN}"))
-}
-
-fn parse_switch(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "on" | "true" | "yes" | "1" => Some(true),
-        "off" | "false" | "no" | "0" => Some(false),
-        _ => None,
-    }
 }
 
 fn parse_rate(text: &str) -> Option<Rate> {

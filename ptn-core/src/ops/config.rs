@@ -239,12 +239,8 @@ impl Settings {
     /// # Errors
     /// When it is something else.
     pub fn switch(&self, key: &'static str) -> Result<Option<bool>, ConfigError> {
-        match self.get(key).map(str::to_ascii_lowercase).as_deref() {
-            None => Ok(None),
-            Some("on" | "true" | "yes" | "1") => Ok(Some(true)),
-            Some("off" | "false" | "no" | "0") => Ok(Some(false)),
-            Some(_) => Err(self.bad(key, "allowed: on, off")),
-        }
+        let read = |text| parse_switch(text).ok_or_else(|| self.bad(key, "allowed: on, off"));
+        self.get(key).map(read).transpose()
     }
 
     /// A duration such as `30s`, `5m`, `250ms`, `2h`; a bare number is seconds.
@@ -315,6 +311,15 @@ fn shown(key: &str, value: &str) -> String {
 
 /// A hundred years. What is longer is a mistake, and cannot be added to the time of day.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Reads `on` or `off`, as `yes`, `true` and `1` as well; nothing when it is something else.
+pub fn parse_switch(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Some(true),
+        "off" | "false" | "no" | "0" => Some(false),
+        _ => None,
+    }
+}
 
 /// Reads a duration such as `30s`, `5m`, `250ms`, `2h`, up to a hundred years; a bare number is seconds.
 pub fn parse_duration(text: &str) -> Option<Duration> {

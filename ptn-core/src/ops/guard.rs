@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::config::{ConfigError, Settings, expand_home, read_text};
+use super::config::{ConfigError, Settings, expand_home, parse_switch, read_text};
 use crate::guard::{Guard, GuardMode};
 use crate::paper::guard::{GuardSettings, RiskGuard};
 #[cfg(feature = "paper-live")]
@@ -229,14 +229,11 @@ pub fn file(data_dir: &Path) -> PathBuf {
 /// or a command often do.
 fn paced(s: &Settings) -> Result<Option<bool>, ConfigError> {
     if let Some(text) = s.set_for_any("delivery.pacing") {
-        let read = match text.to_ascii_lowercase().as_str() {
-            "on" | "true" | "yes" | "1" => Some(true),
-            "off" | "false" | "no" | "0" => Some(false),
-            // Of another program, which complains itself.
-            _ if s.get("delivery.pacing").is_none() => None,
-            _ => return Err(s.bad("delivery.pacing", "allowed: on, off")),
+        // One of another program that is neither: that one complains itself.
+        return match s.switch("delivery.pacing")? {
+            None => Ok(parse_switch(&text)),
+            ours => Ok(ours),
         };
-        return Ok(read);
     }
     Ok(s.set_for_any("subtensor.network").map(|network| network != "local"))
 }

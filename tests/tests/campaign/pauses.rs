@@ -16,6 +16,15 @@ const SHAPES: [Shape; 2] = [
     Shape { store: Store::Spool, apart: false, y2024: true },
 ];
 
+/// A world of this shape, under load.
+async fn begin(shape: Shape) -> (World, Load) {
+    let mut world = World::new(PROGRAMS, shape).await;
+    world.start();
+    let load = world.load(Duration::from_millis(20));
+    load.wait_for(20).await;
+    (world, load)
+}
+
 async fn end(mut world: World, load: Load, table: &mut Table) {
     load.wait_for(20).await;
     load.stop().await;
@@ -31,10 +40,7 @@ async fn end(mut world: World, load: Load, table: &mut Table) {
 async fn a_process_that_stood_still_goes_on_without_a_second_effect() {
     let mut table = Table::default();
     for shape in SHAPES {
-        let mut world = World::new(PROGRAMS, shape).await;
-        world.start();
-        let load = world.load(Duration::from_millis(20));
-        load.wait_for(20).await;
+        let (mut world, load) = begin(shape).await;
         for who in [Who::Deliverer, Who::Receiver] {
             let victim = world.victim(who);
             victim.signal("-STOP");
@@ -51,10 +57,7 @@ async fn a_process_that_stood_still_goes_on_without_a_second_effect() {
 async fn without_a_free_port_orders_wait_and_are_not_taken_for_sent() {
     let mut table = Table::default();
     for shape in SHAPES {
-        let mut world = World::new(PROGRAMS, shape).await;
-        world.start();
-        let load = world.load(Duration::from_millis(20));
-        load.wait_for(20).await;
+        let (mut world, load) = begin(shape).await;
         // Some in a row, but fewer than an order has tries.
         let fault =
             Fault { times: 3, ..Fault::new("connect", "socket:", Action::Error(EADDRNOTAVAIL)) };
