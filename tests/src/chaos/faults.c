@@ -208,7 +208,9 @@ static int is_socket(const char *name) { return !strncmp(name, "socket:", 7); }
     int act = point(BEFORE, call, name, bytes, n); \
     if (act > 0) { errno = act; return -1; } \
     if (act < 0) { \
+        /* Never up to the end of a line: half of a record is what is asked for. */ \
         size_t part = (n) / 2; \
+        while (part > 1 && ((const char *)(bytes))[part - 1] == '\n') part--; \
         ssize_t done = some; \
         /* The rule decides, not what it is by now: the plan may have changed. */ \
         if (act == HALF_DIE) die(); \
