@@ -288,8 +288,8 @@ impl Link {
             return Ok(known);
         }
         let bytes = self.metadata_bytes(hash).await?;
-        let metadata = shape::metadata_of(&bytes)
-            .map_err(|e| self.bad_answer("its metadata", e.to_string()))?;
+        let metadata =
+            shape::metadata_of(&bytes).map_err(|e| self.bad_answer("its metadata", e))?;
         let runtime = Runtime::new(self.genesis, version, metadata.arc())
             .ok_or_else(|| self.bad_answer("its metadata", "no usable runtime"))?;
         tracing::debug!(endpoint = %self.endpoint, spec_version = version.spec_version,

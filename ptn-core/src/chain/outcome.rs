@@ -16,7 +16,7 @@ use super::error::ChainError;
 use super::link::At;
 use super::network::{hash_text, words};
 use super::refusal::DispatchFailure;
-use super::shape::StorageShape;
+use super::shape::{self, StorageShape};
 
 const EVENTS: StorageShape = StorageShape { pallet: "System", entry: "Events", keys: 0 };
 
@@ -50,6 +50,9 @@ pub(super) async fn find(at: &At, hash: H256) -> Result<Option<Found>, ChainErro
     };
     let refused =
         |e: subxt::error::EventsError| at.link.bad_answer("a block's events", e.to_string());
+    let metadata = at.runtime.metadata();
+    shape::is_bounded(metadata.types(), metadata.outer_enums().event_enum_ty())
+        .map_err(|e| at.link.bad_answer("a block's events", e))?;
     let mut told = false;
     for event in at.runtime.offline.events().from_bytes(events).iter() {
         let event = event.map_err(refused)?;
@@ -80,6 +83,7 @@ fn failure(
     let metadata = at.runtime.metadata();
     let bad = |reason: String| at.link.bad_answer("why a call failed", reason);
     let id = metadata.dispatch_error_ty().ok_or_else(|| bad("no type in metadata".to_owned()))?;
+    shape::is_bounded(metadata.types(), id).map_err(bad)?;
     let error = Value::decode_as_type(&mut fields, id, metadata.types());
     let error = error.map_err(|e| bad(e.to_string()))?;
     let ValueDef::Variant(variant) = &error.value else {

@@ -7,7 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use scale_info::{PortableRegistry, TypeDef, TypeDefPrimitive};
+use scale_info::form::PortableForm;
+use scale_info::{
+    PortableRegistry, Type, TypeDef, TypeDefArray, TypeDefPrimitive, TypeDefSequence,
+};
 use subxt::ext::scale_decode::DecodeAsType;
 use subxt::ext::scale_decode::visitor::{IgnoreVisitor, decode_with_visitor};
 use subxt::metadata::Metadata;
@@ -15,11 +18,101 @@ use subxt::metadata::Metadata;
 /// What is wrong with a value or a shape, in words.
 pub(super) type Reason = String;
 
+/// How deep types may stand in each other; those of real runtimes do so less than 20 times.
+const DEEPEST: usize = 64;
+/// How many types one value may be made of.
+const MOST_TYPES: usize = 100_000;
+
 /// The metadata of a node. Not by `Metadata::decode_from`: of bytes that begin with their own length it
 /// asks itself without end.
-pub(super) fn metadata_of(mut bytes: &[u8]) -> Result<Metadata, subxt::ext::codec::Error> {
+pub(super) fn metadata_of(mut bytes: &[u8]) -> Result<Metadata, Reason> {
     use subxt::ext::codec::Decode as _;
-    Metadata::decode(&mut bytes)
+    let metadata = Metadata::decode(&mut bytes).map_err(|e| e.to_string())?;
+    has_no_endless_value(metadata.types())?;
+    Ok(metadata)
+}
+
+/// No type stands in itself in such a way that a value of it would have no end: whoever looks through
+/// the wrappers of one would never come back.
+fn has_no_endless_value(types: &PortableRegistry) -> Result<(), Reason> {
+    let mut heights = vec![None; types.types.len()];
+    for id in 0..types.types.len() {
+        height(types, u32::try_from(id).unwrap_or(u32::MAX), &mut heights, 0)?;
+    }
+    Ok(())
+}
+
+fn height(
+    types: &PortableRegistry,
+    id: u32,
+    heights: &mut [Option<usize>],
+    above: usize,
+) -> Result<usize, Reason> {
+    let place = usize::try_from(id).unwrap_or(usize::MAX);
+    let known = heights.get(place).copied().flatten();
+    if above + known.unwrap_or(0) > DEEPEST {
+        return Err(format!("type {id} has others in it without end"));
+    }
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let mut found = 0;
+    for part in types.resolve(id).map(always_there).unwrap_or_default() {
+        found = found.max(1 + height(types, part, heights, above + 1)?);
+    }
+    if let Some(known) = heights.get_mut(place) {
+        *known = Some(found);
+    }
+    Ok(found)
+}
+
+/// The types of the parts that every value of a type has.
+fn always_there(ty: &Type<PortableForm>) -> Vec<u32> {
+    match &ty.type_def {
+        TypeDef::Composite(composite) => composite.fields.iter().map(|f| f.ty.id).collect(),
+        TypeDef::Tuple(tuple) => tuple.fields.iter().map(|f| f.id).collect(),
+        TypeDef::Array(array) => vec![array.type_param.id],
+        TypeDef::Compact(compact) => vec![compact.type_param.id],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether values of a type can be read within bounds, whatever the bytes are: their types do not
+/// contain themselves, and nothing that takes no bytes is there any number of times.
+pub(super) fn is_bounded(types: &PortableRegistry, id: u32) -> Result<(), Reason> {
+    least_bytes(types, id, 0, &mut 0).map(drop)
+}
+
+fn least_bytes(
+    types: &PortableRegistry,
+    id: u32,
+    above: usize,
+    visited: &mut usize,
+) -> Result<usize, Reason> {
+    *visited += 1;
+    if above > DEEPEST || *visited > MOST_TYPES {
+        return Err(format!("type {id} has others in it without end"));
+    }
+    let Some(ty) = types.resolve(id) else { return Ok(0) };
+    let mut least = |id| least_bytes(types, id, above + 1, visited);
+    match &ty.type_def {
+        TypeDef::Composite(_) | TypeDef::Tuple(_) => always_there(ty)
+            .into_iter()
+            .try_fold(0_usize, |sum, id| Ok(sum.saturating_add(least(id)?))),
+        TypeDef::Array(array) if array.len == 0 => least(array.type_param.id).map(|_| 0),
+        TypeDef::Array(TypeDefArray { type_param: element, .. })
+        | TypeDef::Sequence(TypeDefSequence { type_param: element }) => match least(element.id)? {
+            0 => Err(format!("type {id} is a list of what takes no bytes")),
+            _ => Ok(1),
+        },
+        TypeDef::Variant(variants) => {
+            for field in variants.variants.iter().flat_map(|variant| &variant.fields) {
+                least(field.ty.id)?;
+            }
+            Ok(1)
+        }
+        TypeDef::Primitive(_) | TypeDef::Compact(_) | TypeDef::BitSequence(_) => Ok(1),
+    }
 }
 
 /// The fields of one encoded struct, by name.
@@ -42,6 +135,7 @@ impl<'a> Columns<'a> {
             (Some(inner), Some((1, rest))) => (inner, rest),
             (Some(_), _) => return Err("neither none nor some".to_owned()),
         };
+        is_bounded(types, id)?;
         let mut rest = rest;
         let mut fields = BTreeMap::new();
         for (name, field) in named_fields(types, id).ok_or("not a struct with names")? {
@@ -90,6 +184,7 @@ pub(super) fn decode<T: DecodeAsType>(
     id: u32,
     mut bytes: &[u8],
 ) -> Result<T, Reason> {
+    is_bounded(types, id)?;
     let value = T::decode_as_type(&mut bytes, id, types).map_err(|e| e.to_string())?;
     if bytes.is_empty() { Ok(value) } else { Err(format!("{} bytes too many", bytes.len())) }
 }
@@ -163,5 +258,78 @@ impl StorageShape {
             )),
             Some(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed expectation is how a test fails")]
+mod tests {
+    use scale_info::{Field, Path, PortableType, TypeDefComposite, TypeDefVariant, Variant};
+
+    use super::*;
+
+    /// Types with the ids 0, 1, 2..
+    fn registry(defs: Vec<TypeDef<PortableForm>>) -> PortableRegistry {
+        let one = |def| Type::new(Path::default(), [], def, Vec::new());
+        let types = (0..).zip(defs).map(|(id, def)| PortableType::new(id, one(def))).collect();
+        PortableRegistry { types }
+    }
+
+    fn field(of: u32) -> Field<PortableForm> {
+        Field::new(None, of.into(), None, Vec::new())
+    }
+
+    fn wrapper(of: u32) -> TypeDef<PortableForm> {
+        TypeDefComposite::new([field(of)]).into()
+    }
+
+    fn either(of: u32) -> TypeDef<PortableForm> {
+        let named = |name: &str, fields| Variant::new(name.to_owned(), fields, 0, Vec::new());
+        let variants = [named("End", vec![]), named("More", vec![field(of)])];
+        TypeDefVariant::new(variants).into()
+    }
+
+    fn list(of: u32) -> TypeDef<PortableForm> {
+        TypeDefSequence::new(of.into()).into()
+    }
+
+    #[test]
+    fn types_without_end_are_refused_before_anybody_follows_them() {
+        for defs in [
+            vec![wrapper(0)],
+            vec![wrapper(1), wrapper(2), wrapper(0)],
+            vec![TypeDefArray::new(0, 0.into()).into()],
+            (0..1000).map(|n| wrapper(n + 1)).collect(),
+        ] {
+            let types = registry(defs);
+            assert!(has_no_endless_value(&types).unwrap_err().contains("without end"));
+            assert!(is_bounded(&types, 0).is_err());
+        }
+    }
+
+    #[test]
+    fn values_as_deep_as_their_bytes_are_many_are_not_read() {
+        // Each level takes a byte: the metadata is good, and an answer could still end the process.
+        for defs in [vec![either(0)], vec![list(0)]] {
+            let types = registry(defs);
+            has_no_endless_value(&types).unwrap();
+            let reason = decode::<u8>(&types, 0, &[1; 1_000_000]).unwrap_err();
+            assert!(reason.contains("without end"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn lists_of_nothing_are_not_read() {
+        let types = registry(vec![list(1), wrapper(2), TypeDefComposite::new([]).into()]);
+        // A length of 2^30 - 1 in four bytes.
+        let reason = decode::<Vec<u8>>(&types, 0, &[0xfe, 0xff, 0xff, 0xff]).unwrap_err();
+        assert!(reason.contains("takes no bytes"), "{reason}");
+    }
+
+    #[test]
+    fn what_runtimes_are_made_of_is_read() {
+        let byte: TypeDef<PortableForm> = TypeDefPrimitive::U8.into();
+        let types = registry(vec![list(1), wrapper(2), byte]);
+        assert_eq!(decode::<Vec<u8>>(&types, 0, &[8, 1, 2]), Ok(vec![1, 2]));
     }
 }
