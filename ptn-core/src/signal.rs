@@ -68,7 +68,9 @@ impl Signal {
     /// order this is its order uuid too; a signal that targets other orders keeps its targets.
     #[must_use]
     pub fn with_id(mut self, id: OrderUuid) -> Self {
-        if !self.execution_type().targets_other_orders() || self.order_uuid.is_empty() {
+        // A uuid of our own making names no other order.
+        let made = !self.id_given && self.order_uuid == self.id.as_str();
+        if !self.execution_type().targets_other_orders() || self.order_uuid.is_empty() || made {
             self.order_uuid = id.as_str().to_owned();
         }
         self.id = id;

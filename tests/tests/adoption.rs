@@ -392,6 +392,23 @@ async fn unsafe_names_get_an_id_and_special_files_are_left_alone() {
     }
 }
 
+/// The id is derived from the file, so that reading it again after a crash is no other signal; nothing
+/// random may stand in what the signal says.
+#[tokio::test]
+async fn an_edit_without_a_uuid_under_an_unsafe_name_says_nothing_random() {
+    let spool = Spool::new(Era::Y2026);
+    spool.drop_file(
+        "edit (1).json",
+        r#"{"trade_pair": "BTCUSDC", "order_type": "FLAT", "execution_type": "LIMIT_EDIT", "bracket_orders": [{"stop_loss": 0.1}]}"#,
+    );
+    let edit = spool
+        .until("adopted", async || spool.store.claim(1).await.unwrap().pop())
+        .await
+        .stored
+        .signal;
+    assert_eq!(edit.order_uuid(), edit.id().as_str());
+}
+
 #[tokio::test]
 async fn the_folders_follow_signals_that_other_processes_accept() {
     let spool = Spool::new(Era::Y2026);

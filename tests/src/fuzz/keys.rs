@@ -48,7 +48,9 @@ fn quotes_nothing(bytes: &[u8], error: &str) {
         let value = text.split_once(field).map_or("", |(_, rest)| rest);
         let value: String =
             value.chars().skip_while(|c| !c.is_ascii_alphanumeric()).take(24).collect();
-        if value.len() == 24 && value.chars().all(|c| c.is_ascii_hexdigit() || c == 'x') {
+        // What also stands in a public field is no secret.
+        let once = value.get(4..).is_some_and(|part| text.matches(part).count() == 1);
+        if once && value.len() == 24 && value.chars().all(|c| c.is_ascii_hexdigit() || c == 'x') {
             assert!(!error.contains(&value[4..]), "{error}");
         }
     }

@@ -405,9 +405,11 @@ fn signal_in(name: &str, bytes: &[u8], rules: &Rules) -> Result<(Signal, Option<
 /// As the adopter reads a file that will not change any more.
 #[cfg(feature = "test-util")]
 pub(super) fn read_whole(name: &str, bytes: &[u8], rules: &Rules) -> Result<Signal, String> {
+    let stamp = Stamp { inode: 1, len: bytes.len() as u64, modified: SystemTime::UNIX_EPOCH };
     match signal_in(name, bytes, rules) {
-        Ok((signal, Some(id))) => Ok(signal.with_id(id)),
-        Ok((signal, None)) => Ok(signal),
+        Ok((signal, id)) => {
+            Ok(signal.with_id(id.unwrap_or_else(|| derived_id(name, stamp, bytes))))
+        }
         Err(Not::Ours) => Err("nothing to do".to_owned()),
         Err(Not::Yet(why, _) | Not::Ever(why)) => Err(why),
     }
