@@ -5,13 +5,14 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::FutureExt as _;
 use tokio::time::Instant;
 
 use super::active::{Active, Gone};
-use super::courier::{Turn, decided_unsent, settle_unsent};
+use super::courier::{Turn, UNSURE, decided_unsent, settle_unsent};
 use super::engine::Shared;
 use super::guarding::tell_outcome;
 use super::policy::OnUnknown;
@@ -23,6 +24,11 @@ use crate::transport::{Certainty, TransportError, ValidatorReply};
 
 /// How often a validator may ask for a wait before that counts as a refusal.
 const MOST_WAITS: u32 = 10;
+
+/// The code of a turn in which nothing was tried.
+pub(super) const STOPPED: &str = "stopped";
+const LEASE_LAPSED: &str = "lease_lapsed";
+const NOT_CONFIRMED: &str = "the store did not confirm in time that this process delivers";
 
 /// One attempt, from its announcement in the store to its recorded outcome.
 pub(super) struct Attempt {
@@ -39,7 +45,7 @@ impl Attempt {
         let lease = &self.active.lease;
         let pair = self.active.pair.clone();
         let stopped =
-            || Judged { verdict: Verdict::NotSent, code: "stopped", message: String::new() };
+            || Judged { verdict: Verdict::NotSent, code: STOPPED, message: String::new() };
         // Safe before the first byte leaves, also where a repeat would be recognised: otherwise a
         // run after this one could say of an order that left that nothing was sent.
         if let Err(gone) = self.announce().await {
@@ -51,6 +57,9 @@ impl Attempt {
             let (shared, active) = (Arc::clone(shared), Arc::clone(&self.active));
             let turn = settle_unsent(shared, active, self.before.clone(), why).await;
             return Turn { judged: Some(stopped()), ..turn };
+        }
+        if !self.is_held() {
+            return Turn { judged: Some(stopped()), ..self.hold_back().await };
         }
         let (result, took) = self.send().await;
         let mut judged = verdict::judge(&result);
@@ -96,20 +105,21 @@ impl Attempt {
         let start = Instant::now();
         let deadline = start + self.shared.policy.timeout;
         let order = self.active.order(&self.shared.policy.repo_version);
-        let lapsed = |certainty| {
-            let message = "the store did not confirm in time that this process delivers".to_owned();
-            Err(TransportError::new(certainty, "lease_lapsed", message))
+        let lapsed = || {
+            Err(TransportError::new(Certainty::MaybeSent, LEASE_LAPSED, NOT_CONFIRMED.to_owned()))
         };
-        if !matches!(self.shared.store.hold(&self.active.lease), Hold::Until(_)) {
-            return (lapsed(Certainty::NotSent), Duration::ZERO);
-        }
+        // Asked at every step, not only when the timer says so: a process that stood still may be woken
+        // by anything.
+        let asleep =
+            std::future::poll_fn(|_| if self.is_held() { Poll::Pending } else { Poll::Ready(()) });
         let sent = self.shared.transport.deliver(&self.validator, order, deadline);
         // A bug of a transport costs this attempt, not the lane and everything queued on it.
         let sent = AssertUnwindSafe(sent).catch_unwind();
         let result = tokio::select! {
             biased;
             // First, because a process that was frozen may find both ready.
-            () = self.lease_lapses() => lapsed(Certainty::MaybeSent),
+            () = asleep => lapsed(),
+            () = self.lease_lapses() => lapsed(),
             result = sent => result.unwrap_or_else(|_| {
                 let message = format!(
                     "validator {}: the transport panicked, which is a bug; the order may have arrived",
@@ -119,6 +129,22 @@ impl Attempt {
             }),
         };
         (result, start.elapsed())
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.shared.store.hold(&self.active.lease), Hold::Until(_))
+    }
+
+    /// Takes the announcement back: nobody says that the signal is still ours. That is no try.
+    async fn hold_back(&self) -> Turn {
+        let mut record = self.before.clone();
+        record.code = LEASE_LAPSED.to_owned();
+        record.message = NOT_CONFIRMED.to_owned();
+        record.at = self.shared.now();
+        let outcome = Progress::Outcome { validator: record.clone() };
+        let written = self.shared.persist(&self.active.lease, outcome).await;
+        let (pair, again_at) = (self.active.pair.clone(), Some(Instant::now() + UNSURE));
+        Turn { pair, record: written.map(|()| record), judged: None, again_at }
     }
 
     /// Ready once nobody can say any more that the signal is ours: then not another byte may leave.

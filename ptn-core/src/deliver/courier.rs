@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::active::{Active, Gone};
-use super::attempt::Attempt;
+use super::attempt::{Attempt, STOPPED};
 use super::engine::Shared;
 use super::pacing::Pacer;
 use super::policy::OnUnknown;
@@ -28,7 +28,7 @@ use crate::trade_pair::TradePairId;
 /// After so many attempts in a row that did not get through, one probe at a time is enough.
 const DOWN_AFTER: u32 = 3;
 /// How soon to look again whether the store confirms our lease.
-const UNSURE: Duration = Duration::from_millis(100);
+pub(super) const UNSURE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) enum Command {
@@ -273,7 +273,11 @@ impl Courier {
                 Verdict::Accepted | Verdict::AlreadyProcessed | Verdict::MaybeSent
             );
             self.pacer.ended(now, turn.pair.as_ref().filter(|_| processed), reached);
-            self.failures = if reached { 0 } else { self.failures.saturating_add(1) };
+            if reached {
+                self.failures = 0;
+            } else if judged.code != STOPPED {
+                self.failures = self.failures.saturating_add(1);
+            }
             if let (Verdict::Wait(wait), "rate_limited") = (&judged.verdict, judged.code) {
                 self.pacer.blocked(now + *wait);
             }

@@ -124,6 +124,14 @@ impl<'a> Facts<'a> {
         self.retries.get(uuid).is_some_and(|asked| asked.iter().any(|at| *at < i))
     }
 
+    /// Whether another process went on with it, which does not know what an announced attempt came to.
+    fn handed_over(&self, uuid: &str) -> bool {
+        let submitted =
+            |event: &&(Ms, Event)| matches!(&event.1, Event::Submitted { uuid: u } if u == uuid);
+        let mut later = self.ledger.events.iter().skip_while(|event| !submitted(event));
+        later.any(|(_, event)| matches!(event, Event::TookOver { .. }))
+    }
+
     fn retries(&self, uuid: &str) -> usize {
         self.retries.get(uuid).map_or(0, Vec::len)
     }

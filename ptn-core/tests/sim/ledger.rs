@@ -82,6 +82,8 @@ pub(crate) enum Event {
     Recorded { uuid: String, validator: String, state: DeliveryState },
     /// The store confirmed the end.
     Finished { host: usize, uuid: String, state: SignalState },
+    /// The database says that another process delivers from here on.
+    TookOver { host: usize },
     /// From here on nothing fails any more.
     Healed,
 }

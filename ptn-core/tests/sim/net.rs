@@ -138,8 +138,23 @@ impl Net {
         self.recognises && !self.unrecognised.contains(uuid)
     }
 
-    /// An order arrives.
+    /// An order arrives, behind those that left for the same validator before it. (Processes take turns
+    /// for some milliseconds each, so that another one's may be late.)
     fn land(&self, id: usize) {
+        let of = |flight: &Flight| (flight.arrives, flight.validator);
+        let Some((arrives, validator)) = self.state().flights[id].as_ref().map(of) else { return };
+        let mut row: Vec<(Ms, usize)> = Vec::new();
+        for (other, flight) in self.state().flights.iter().enumerate() {
+            let before = |f: &&Flight| {
+                f.validator == validator && !f.landed && (f.arrives, other) <= (arrives, id)
+            };
+            row.extend(flight.as_ref().filter(before).map(|f| (f.arrives, other)));
+        }
+        row.sort_unstable();
+        row.into_iter().for_each(|(_, id)| self.land_one(id));
+    }
+
+    fn land_one(&self, id: usize) {
         let mut state = self.state();
         let Some(flight) = state.flights[id].as_ref().filter(|f| !f.landed) else { return };
         let (v, uuid) = (flight.validator, flight.uuid.clone());

@@ -16,7 +16,7 @@ use ptn_core::store::{
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
-use super::ledger::Ms;
+use super::ledger::{Event, Ms};
 use super::world::{Life, World, wall_clock};
 
 /// Who delivers, as the database knows it.
@@ -134,7 +134,7 @@ impl SharedStore {
                     owner.host = Some(self.host);
                     owner.number += 1;
                     self.database.memory.release_claims();
-                    world.trace(|| format!("host {} takes over", self.host));
+                    world.log(Event::TookOver { host: self.host });
                 }
                 owner.until = now + self.database.lease;
                 Some((owner.number, ours))

@@ -1,6 +1,7 @@
 //! The engine on paused time, with scripted validators: order, isolation, retries, lost answers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod lease;
 mod panics;
 
 use std::sync::Arc;
@@ -16,6 +17,30 @@ use ptn_core::store::{MemoryStore, SignalStore, StoredSignal};
 use ptn_tests::script::{Answer, ScriptedTransport, paused_clock, validator};
 use ptn_tests::vectors::{self, Failures};
 use serde_json::Value;
+
+/// An engine that sends everything to everyone, without jitter and the network's pace.
+fn start(
+    clock: Clock,
+    store: Arc<dyn SignalStore>,
+    rules: &Rules,
+    directory: Arc<StaticDirectory>,
+    transport: Arc<ScriptedTransport>,
+    change: impl FnOnce(&mut DeliveryPolicy),
+) -> Engine {
+    let mut policy = DeliveryPolicy::preset(rules, Some("v1"));
+    policy.jitter = 0.0;
+    policy.pacing = None;
+    policy.select = Select::All;
+    change(&mut policy);
+    Engine::builder()
+        .store(store)
+        .directory(directory)
+        .transport(transport)
+        .policy(policy)
+        .clock(clock)
+        .start()
+        .unwrap()
+}
 
 struct Bench {
     rules: Rules,
@@ -55,21 +80,11 @@ impl Bench {
         change: impl FnOnce(&mut DeliveryPolicy),
     ) -> Self {
         let rules = Rules::load(era).unwrap();
-        let mut policy = DeliveryPolicy::preset(&rules, Some("v1"));
-        policy.jitter = 0.0;
-        policy.pacing = None;
-        policy.select = Select::All;
-        change(&mut policy);
         let directory = Arc::new(StaticDirectory::new(validators));
         let transport = Arc::new(transport);
-        let engine = Engine::builder()
-            .store(Arc::clone(&store) as _)
-            .directory(Arc::clone(&directory) as _)
-            .transport(Arc::clone(&transport) as _)
-            .policy(policy)
-            .clock(clock)
-            .start()
-            .unwrap();
+        let list = Arc::clone(&directory);
+        let engine =
+            start(clock, Arc::clone(&store) as _, &rules, list, Arc::clone(&transport), change);
         Self { rules, store, directory, transport, engine }
     }
 

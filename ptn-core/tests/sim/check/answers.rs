@@ -55,7 +55,8 @@ pub(super) fn classified(facts: &Facts<'_>, say: Say<'_>) {
                 }
                 DeliveryState::Unknown => {
                     let lost = |a: &&Attempt<'_>| a.how.is_none_or(|how| *how == Closed::Lost);
-                    if !died && !attempts.iter().any(lost) {
+                    let handed_over = facts.handed_over(uuid);
+                    if !died && !handed_over && !attempts.iter().any(lost) {
                         let what = "is unknown, and every answer came back";
                         say(ANSWERS, format!("{uuid}: {validator} {what}"));
                     }

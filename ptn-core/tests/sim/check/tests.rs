@@ -335,6 +335,10 @@ fn an_answer_that_is_misread() {
     found(5, "words of v0 are lost", &refused(DeliveryState::Rejected, "no", true));
     found(5, "every answer came back", &refused(DeliveryState::Unknown, "too small", true));
     found(5, "before its tries", &refused(DeliveryState::Rejected, "too small", false));
+    // Another process that goes on with it does not know what was announced and not made.
+    let mut book = refused(DeliveryState::Unknown, "too small", true);
+    book.log(Event::TookOver { host: 1 });
+    nothing(&book);
 }
 
 #[test]
