@@ -128,13 +128,15 @@ pub struct ValidatorRecord {
     pub waits: u32,
     /// Whether bytes of an attempt may have reached the validator.
     pub maybe_sent: bool,
-    /// The validator's last words, or what went wrong; empty when accepted at once.
+    /// The validator's last words, up to 2048 bytes of them, or what went wrong; empty when accepted at
+    /// once.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// A stable code for the last answer (`accepted`, `rate_limited`, `connect`, `timeout`, ...).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub code: String,
-    /// The order as the validator describes it (JSON text or a Python dict); often empty.
+    /// The order as the validator describes it (JSON text or a Python dict); often empty, and left out
+    /// when it takes more than 16 KiB.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub order_json: String,
     /// When the next attempt is due.
@@ -156,6 +158,11 @@ pub struct ValidatorRecord {
 
 /// So many signed requests are kept per validator and signal.
 pub const MOST_REQUESTS: usize = 32;
+
+/// So many bytes of a validator's words are kept, and an order as it describes it up to so many: a
+/// hostile one must not fill the store, nor make the report of all of them longer than a journal's line.
+const MOST_WORDS: usize = 2048;
+const LONGEST_ORDER: usize = 16 * 1024;
 
 fn is_zero(n: &u32) -> bool {
     *n == 0
@@ -194,6 +201,20 @@ impl ValidatorRecord {
         }
         let surplus = self.requests.len().saturating_sub(MOST_REQUESTS);
         self.requests.drain(..surplus);
+    }
+
+    /// Leaves out what is longer than a validator has to say.
+    pub(crate) fn keep_short(&mut self) {
+        let (length, end) = (self.message.len(), self.message.floor_char_boundary(MOST_WORDS));
+        if end < length {
+            self.message.truncate(end);
+            self.message.push_str(&format!("... ({length} bytes)"));
+        }
+        // As it is stored: escapes make it up to six times as long.
+        let stored = serde_json::to_string(&self.order_json).map_or(usize::MAX, |text| text.len());
+        if stored > LONGEST_ORDER {
+            self.order_json.clear();
+        }
     }
 
     /// An attempt begins.

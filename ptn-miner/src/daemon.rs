@@ -258,7 +258,7 @@ pub async fn run_on(
     let pending = shared_store.pending().await?;
     let say = |what: &str| {
         tracing::info!(
-            hotkey = up.hotkey, rules = %config.rules.era, policy = ?config.policy.select,
+            hotkey = up.hotkey, rules = %config.rules.era, policy = %config.policy.select,
             store = opened.name(), pending = pending.count,
             guard = config.guard.mode.as_str(),
             server = up.server.map(|a| a.to_string()), monitor = up.monitor.map(|a| a.to_string()),

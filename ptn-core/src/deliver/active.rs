@@ -8,6 +8,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable as _};
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::engine::Shared;
 use super::policy::DeliveryPolicy;
@@ -37,8 +38,49 @@ impl Age {
     }
 }
 
-/// Whether the store took the word of whom a signal goes to.
-pub(super) type Written = SharedFuture<BoxFuture<'static, bool>>;
+/// What became of the word of whom a signal goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// The store took it at once.
+    Taken,
+    /// It refused it first: what was recorded of its validators in between fell on nothing.
+    TakenLate,
+    /// The signal is not ours any more.
+    Gone,
+}
+
+/// The writing down of whom a signal goes to. Ready when it is known, and of those before it in its row.
+pub(super) type Written = SharedFuture<BoxFuture<'static, Word>>;
+
+/// Cancelled when the last [`Written`] of a trade pair, and of what touches all of them, is ready. No
+/// chain of futures: a long one, polled from its end, would not fit on a stack.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    of_all: Option<CancellationToken>,
+    of_pair: BTreeMap<TradePairId, CancellationToken>,
+}
+
+impl Words {
+    /// What a signal stands behind.
+    pub(super) fn before(&self, pair: Option<&TradePairId>) -> Vec<CancellationToken> {
+        let rows: Vec<_> = match pair {
+            Some(pair) => self.of_pair.get(pair).into_iter().collect(),
+            None => self.of_pair.values().collect(),
+        };
+        rows.into_iter().chain(&self.of_all).cloned().collect()
+    }
+
+    /// Another one, behind [`Words::before`].
+    pub(super) fn add(&mut self, pair: Option<TradePairId>, written: CancellationToken) {
+        match pair {
+            Some(pair) => drop(self.of_pair.insert(pair, written)),
+            None => {
+                self.of_pair.clear();
+                self.of_all = Some(written);
+            }
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Active {
@@ -130,11 +172,12 @@ impl Active {
         self.targets.get_or_init(|| written);
     }
 
-    /// Whether the store knows the validators; waits for its word.
-    pub(super) async fn targets_are_known(&self) -> bool {
+    /// Waits until the store knows the validators of this signal and of those before it in its row. Otherwise a later
+    /// signal could reach one that an earlier one, decided anew by the next start, gets as well.
+    pub(super) async fn targets_are_known(&self) -> Word {
         match self.targets.get() {
             Some(written) => written.clone().await,
-            None => true,
+            None => Word::Taken,
         }
     }
 
@@ -154,34 +197,24 @@ impl Active {
 }
 
 impl Shared {
-    /// Sees to it that the store knows whom a signal goes to before it learns what became of one of
-    /// them: what it does not know by the next start gets nothing.
-    pub(super) async fn make_targets_known(&self, active: &Active) -> Result<(), Gone> {
-        if active.targets_are_known().await {
-            return Ok(());
-        }
-        // Replaces nothing that is known.
-        self.persist(&active.lease, Progress::Targets { validators: active.records() }).await
-    }
-
     /// Writes progress down, however long that takes: a full disk pauses the lane instead of
     /// losing what a validator said. `Err` when the signal is not ours any more.
     pub(super) async fn persist(&self, lease: &Lease, progress: Progress) -> Result<(), Gone> {
         let id = lease.stored.signal.id();
         let write = (|| self.store.record(lease, progress.clone()))
             .retry(store_backoff())
-            .when(|e| !matches!(e, StoreError::LeaseLost { .. }))
+            .when(|e| !matches!(e, StoreError::LeaseLost { .. } | StoreError::NotFound { .. }))
             .notify(|e, _| {
                 self.note_store("results cannot be recorded", Some(e));
                 tracing::error!(
                     uuid = %id, code = e.code(),
-                    "delivery pauses until its result can be recorded: {e}"
+                    "delivery pauses until this can be recorded: {e}"
                 );
             });
         let written = write.await;
         self.note_store("results cannot be recorded", None);
         written.map_err(|e| {
-            tracing::warn!(uuid = %id, code = e.code(), "another owner continues with it: {e}");
+            tracing::warn!(uuid = %id, code = e.code(), "not continued by us: {e}");
             Gone
         })
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::FutureExt as _;
 use tokio::time::Instant;
 
-use super::active::{Active, Gone};
+use super::active::{Active, Gone, Word};
 use super::courier::{Turn, UNSURE, decided_unsent, settle_unsent};
 use super::engine::Shared;
 use super::guarding::tell_outcome;
@@ -36,6 +36,8 @@ pub(super) struct Attempt {
     pub(super) validator: Validator,
     pub(super) active: Arc<Active>,
     pub(super) before: ValidatorRecord,
+    /// Whether this run has tried it before.
+    pub(super) tried: bool,
     pub(super) quick_used: bool,
 }
 
@@ -53,7 +55,8 @@ impl Attempt {
         }
         // That may have taken long.
         let now = Instant::now();
-        if let Some(why) = decided_unsent(shared, &self.active, &self.before, now, true) {
+        if let Some(why) = decided_unsent(shared, &self.active, &self.before, now, true, self.tried)
+        {
             let (shared, active) = (Arc::clone(shared), Arc::clone(&self.active));
             let turn = settle_unsent(shared, active, self.before.clone(), why).await;
             return Turn { judged: Some(stopped()), ..turn };
@@ -94,11 +97,11 @@ impl Attempt {
         let begin = Progress::Begin { hotkeys: vec![self.validator.hotkey.clone()] };
         let lease = &self.active.lease;
         let written = self.shared.store.record(lease, begin.clone()).await;
-        if self.active.targets_are_known().await && written.is_ok() {
-            return Ok(());
+        match self.active.targets_are_known().await {
+            Word::Taken if written.is_ok() => Ok(()),
+            Word::Gone => Err(Gone),
+            Word::Taken | Word::TakenLate => self.shared.persist(lease, begin).await,
         }
-        self.shared.make_targets_known(&self.active).await?;
-        self.shared.persist(lease, begin).await
     }
 
     async fn send(&self) -> (Result<ValidatorReply, TransportError>, Duration) {
@@ -192,6 +195,7 @@ impl Attempt {
             r.round_trip_us = u64::try_from(took.as_micros()).ok();
             r.order_json.clone_from(&reply.order_json);
         }
+        r.keep_short();
         let requests = match result {
             Ok(reply) => &reply.requests,
             Err(error) => &error.requests,

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::active::{Active, Gone};
+use super::active::{Active, Gone, Word};
 use super::attempt::{Attempt, STOPPED};
 use super::engine::Shared;
 use super::pacing::Pacer;
@@ -45,6 +45,8 @@ struct Job {
     record: ValidatorRecord,
     not_before: Option<Instant>,
     busy: bool,
+    /// This run has tried it: what the record says of a lost answer was looked at before.
+    tried: bool,
     quick_used: bool,
 }
 
@@ -144,7 +146,8 @@ impl Courier {
             let ms = u64::try_from(at.saturating_sub(self.shared.now())).unwrap_or(0);
             Instant::now() + Duration::from_millis(ms).min(LONGEST_WAIT)
         });
-        let job = Job { active, record, not_before, busy: false, quick_used: false };
+        let (busy, tried, quick_used) = (false, false, false);
+        let job = Job { active, record, not_before, busy, tried, quick_used };
         match (job.active.pair.clone(), self.segments.back_mut()) {
             (Some(pair), Some(Segment::Lanes(lanes))) => {
                 lanes.entry(pair).or_default().push_back(job);
@@ -203,7 +206,9 @@ impl Courier {
                 }
             }
             let listed = validator.is_some();
-            if let Some(why) = decided_unsent(&shared, &job.active, &job.record, now, listed) {
+            if let Some(why) =
+                decided_unsent(&shared, &job.active, &job.record, now, listed, job.tried)
+            {
                 job.busy = true;
                 unsent.push((Arc::clone(&job.active), job.record.clone(), why));
                 continue;
@@ -245,6 +250,7 @@ impl Courier {
                 validator: validator.clone(),
                 active: Arc::clone(&job.active),
                 before: job.record.clone(),
+                tried: job.tried,
                 quick_used: job.quick_used,
             };
             self.pacer.begun(now);
@@ -287,6 +293,7 @@ impl Courier {
         let settled = match turn.record {
             Ok(record) if !record.state.is_final() => {
                 if let Some(judged) = &turn.judged {
+                    job.tried |= judged.code != STOPPED;
                     job.quick_used |= judged.code == "connection_lost";
                 }
                 job.not_before = turn.again_at;
@@ -334,6 +341,7 @@ pub(super) fn decided_unsent(
     record: &ValidatorRecord,
     now: Instant,
     listed: bool,
+    tried: bool,
 ) -> Option<Unsent> {
     let hold =
         !active.repeats_are_safe(&shared.policy) && shared.policy.on_unknown == OnUnknown::Hold;
@@ -342,7 +350,7 @@ pub(super) fn decided_unsent(
         Some(Unsent { state, code, message: message.to_owned() })
     };
     // Without attempts of its own it was retried deliberately: someone has looked.
-    if record.maybe_sent && record.attempts > 0 && hold {
+    if record.maybe_sent && record.attempts > 0 && hold && !tried {
         let message = "an earlier run was interrupted while it sent this order; it is not repeated because validators cannot recognise a repeat of it: check the position";
         return unsent(DeliveryState::Unknown, "interrupted", message);
     }
@@ -380,9 +388,10 @@ pub(super) async fn settle_unsent(
         code = record.code, "not sent: {}", record.message
     );
     let outcome = Progress::Outcome { validator: record.clone() };
-    let written = match shared.make_targets_known(&active).await {
-        Ok(()) => shared.persist(&active.lease, outcome).await,
-        Err(gone) => Err(gone),
+    // What the store does not know by the next start gets nothing.
+    let written = match active.targets_are_known().await {
+        Word::Gone => Err(Gone),
+        Word::Taken | Word::TakenLate => shared.persist(&active.lease, outcome).await,
     };
     Turn {
         pair: active.pair.clone(),

@@ -1,6 +1,6 @@
 //! `Engine`: claims signals, hands them to the couriers, ends them. Start, submit, stop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::active::{Active, Age, Written, store_backoff};
+use super::active::{Active, Age, Gone, Word, Words, Written, store_backoff};
 use super::courier::{Command, Courier};
 use super::guarding::{SubmitError, accept_guarded};
 use super::policy::{DeliveryPolicy, required_verdict};
@@ -489,6 +489,12 @@ struct Dispatcher {
     settled_tx: mpsc::UnboundedSender<Arc<Active>>,
     settled: mpsc::UnboundedReceiver<Arc<Active>>,
     recording: FuturesUnordered<Written>,
+    /// The last of them in each row.
+    words: Words,
+    /// Taken up, so that they age by a clock that cannot be set, while no list of validators is known.
+    undecided: VecDeque<(Lease, Age)>,
+    /// Whose events may have been missed.
+    unlooked: BTreeSet<OrderUuid>,
     finishing: FuturesUnordered<BoxFuture<'static, Arc<Active>>>,
     /// Under which we deliver.
     tenure: Tenure,
@@ -506,6 +512,9 @@ impl Dispatcher {
             settled_tx,
             settled,
             recording: FuturesUnordered::new(),
+            words: Words::default(),
+            undecided: VecDeque::new(),
+            unlooked: BTreeSet::new(),
             finishing: FuturesUnordered::new(),
             tenure: Tenure::default(),
         }
@@ -524,6 +533,7 @@ impl Dispatcher {
         self.warm_couriers();
         loop {
             self.give_up_lost();
+            self.look().await;
             self.claim().await;
             tokio::select! {
                 biased;
@@ -531,7 +541,7 @@ impl Dispatcher {
                 Some(active) = self.finishing.next() => self.forget(&active),
                 Some(_) = self.recording.next() => {}
                 Some(active) = self.settled.recv() => self.finish(active),
-                event = events.recv() => self.cancelled(event).await,
+                event = events.recv() => self.heard(event),
                 Ok(()) = changes.changed() => {}
                 Ok(()) = listed.changed() => { self.warm_couriers(); self.wake(); }
                 _ = poll.tick() => {}
@@ -572,23 +582,33 @@ impl Dispatcher {
 
     async fn claim(&mut self) {
         // Who gets a signal is decided once, so not before it can be known.
-        if !self.shared.directory.borrow().is_known() {
-            return;
-        }
-        // What is not written down yet is heavy, so a long queue is taken up in pieces.
-        while self.active.len() < MOST_ACTIVE
-            && self.recording.len() < MOST_RECORDING
-            && !self.ends.stop.is_cancelled()
-        {
+        let known = self.shared.directory.borrow().is_known();
+        loop {
+            // What is not written down yet is heavy, so a long queue is taken up in pieces.
+            while known
+                && self.recording.len() < MOST_RECORDING
+                && let Some((lease, age)) = self.undecided.pop_front()
+            {
+                self.dispatch(lease, age);
+            }
+            if self.undecided.len() >= MOST_RECORDING
+                || self.recording.len() >= MOST_RECORDING
+                || self.active.len() >= MOST_ACTIVE
+                || self.ends.stop.is_cancelled()
+            {
+                return;
+            }
             let claimed = self.shared.store.claim(CLAIM).await;
             self.shared.note_store("no signals can be claimed", claimed.as_ref().err());
             match claimed {
                 Ok(leases) if leases.is_empty() => return,
                 Ok(leases) => {
                     self.follow_tenure().await;
-                    for lease in leases {
-                        self.dispatch(lease);
-                    }
+                    let now = self.shared.now();
+                    self.undecided.extend(leases.into_iter().map(|lease| {
+                        let age = Age::new(lease.stored.accepted_at, now);
+                        (lease, age)
+                    }));
                 }
                 Err(e) => {
                     tracing::error!(code = e.code(), "no signals can be claimed: {e}");
@@ -605,6 +625,8 @@ impl Dispatcher {
         if tenure.number != self.tenure.number {
             self.couriers.clear();
             self.active.clear();
+            self.undecided.clear();
+            self.words = Words::default();
             self.shared.look_back().await;
             self.warm_couriers();
         }
@@ -613,9 +635,12 @@ impl Dispatcher {
 
     /// Drops what another owner continues with.
     fn give_up_lost(&mut self) {
-        let lost = |active: &Arc<Active>| self.shared.store.hold(&active.lease) == Hold::Lost;
-        if self.active.values().next().is_some_and(lost) {
-            self.active.retain(|_, active| !lost(active));
+        let lost = |lease: &Lease| self.shared.store.hold(lease) == Hold::Lost;
+        if self.undecided.front().is_some_and(|(lease, _)| lost(lease)) {
+            self.undecided.retain(|(lease, _)| !lost(lease));
+        }
+        if self.active.values().next().is_some_and(|active| lost(&active.lease)) {
+            self.active.retain(|_, active| !lost(&active.lease));
             if self.active.is_empty() {
                 self.couriers.clear();
                 self.warm_couriers();
@@ -630,7 +655,7 @@ impl Dispatcher {
         }
     }
 
-    fn dispatch(&mut self, mut lease: Lease) {
+    fn dispatch(&mut self, mut lease: Lease, age: Age) {
         let shared = Arc::clone(&self.shared);
         let now = shared.now();
         // From here on the records live in one place only.
@@ -647,30 +672,21 @@ impl Dispatcher {
             targets = (!decided.is_empty()).then_some(Progress::Targets { validators: decided });
         }
         let open: Vec<_> = records.values().filter(|r| !r.state.is_final()).cloned().collect();
-        let age = Age::new(stored.accepted_at, now);
         let max_age = shared.policy.max_age_of(&stored.signal);
         let active = Arc::new(Active::new(lease, records, resumed, age, max_age));
         let id = active.id().clone();
         tracing::debug!(uuid = %id, validators = open.len(), resumed, "in delivery");
         self.active.insert(id, Arc::clone(&active));
         if let Some(targets) = targets {
-            // Started here, so that it stands before everything that the couriers record. They see
-            // to it that it does stand there.
-            let (store, lease) = (Arc::clone(&shared.store), active.lease.clone());
-            let write: BoxFuture<'static, bool> = Box::pin(async move {
-                let written = store.record(&lease, targets).await;
-                if let Err(e) = &written {
-                    let id = lease.stored.signal.id();
-                    tracing::warn!(uuid = %id, code = e.code(), "its validators were not recorded: {e}");
-                }
-                written.is_ok()
-            });
-            let mut write = write.shared();
+            // Started here, so that it stands before everything that the couriers record.
+            let known = CancellationToken::new();
+            let mut write = self.write_down(&active, targets, known.clone()).shared();
             // Taken before the first poll: of one that is done there is no copy.
             active.targets_go_with(write.clone());
             let first = std::pin::Pin::new(&mut write)
                 .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
             if first.is_pending() {
+                self.words.add(active.pair.clone(), known);
                 self.recording.push(write);
             }
         }
@@ -683,6 +699,41 @@ impl Dispatcher {
             // A courier ends only after the dispatcher.
             courier.send(Command::Deliver(Arc::clone(&active), Box::new(record))).ok();
         }
+    }
+
+    /// Writes down whom a signal goes to, however long that takes, and waits for those before it.
+    fn write_down(
+        &self,
+        active: &Arc<Active>,
+        targets: Progress,
+        known: CancellationToken,
+    ) -> BoxFuture<'static, Word> {
+        let (shared, lease) = (Arc::clone(&self.shared), active.lease.clone());
+        let before = self.words.before(active.pair.as_ref());
+        let active = Arc::downgrade(active);
+        let known = known.drop_guard();
+        Box::pin(async move {
+            let _known = known;
+            let word = match shared.store.record(&lease, targets).await {
+                Ok(()) => Word::Taken,
+                Err(e) => {
+                    let id = lease.stored.signal.id();
+                    tracing::warn!(uuid = %id, code = e.code(), "its validators were not recorded: {e}");
+                    let again = active.upgrade().map(|active| active.records());
+                    let written = match again {
+                        Some(validators) => {
+                            shared.persist(&lease, Progress::Targets { validators }).await
+                        }
+                        None => Err(Gone),
+                    };
+                    written.map_or(Word::Gone, |()| Word::TakenLate)
+                }
+            };
+            for known in before {
+                known.cancelled().await;
+            }
+            word
+        })
     }
 
     fn courier(&mut self, hotkey: &str) -> &mpsc::UnboundedSender<Command> {
@@ -720,24 +771,40 @@ impl Dispatcher {
         }
     }
 
-    /// Looks for cancellations; after missed events at every signal in delivery.
-    async fn cancelled(&mut self, event: Result<StoreEvent, broadcast::error::RecvError>) {
+    /// A cancellation, or events that were missed and may have been some.
+    fn heard(&mut self, event: Result<StoreEvent, broadcast::error::RecvError>) {
         match event {
-            Ok(StoreEvent { id, change: StoreChange::CancelRequested, .. }) => {
-                if let Some(active) = self.active.get(&id) {
-                    active.cancelled.store(true, Ordering::Release);
-                    self.wake();
-                }
-            }
+            Ok(StoreEvent { id, change: StoreChange::CancelRequested, .. }) => self.cancel(&id),
             Ok(_) => {}
             Err(_) => {
-                for (id, active) in &self.active {
-                    if let Ok(Some(stored)) = self.shared.store.get(id).await {
-                        active.cancelled.store(stored.cancel_requested, Ordering::Release);
-                    }
-                }
-                self.wake();
+                let undecided = self.undecided.iter().map(|(lease, _)| lease.stored.signal.id());
+                self.unlooked = self.active.keys().chain(undecided).cloned().collect();
             }
+        }
+    }
+
+    /// Looks whether signals were cancelled whose events were missed, some at a time, until the store has
+    /// answered for each.
+    async fn look(&mut self) {
+        for _ in 0..CLAIM {
+            let Some(id) = self.unlooked.first().cloned() else { return };
+            match self.shared.store.get(&id).await {
+                Ok(Some(stored)) if stored.cancel_requested => self.cancel(&id),
+                Ok(_) => {}
+                // Again at the next turn.
+                Err(_) => return,
+            }
+            self.unlooked.remove(&id);
+        }
+    }
+
+    fn cancel(&mut self, id: &OrderUuid) {
+        if let Some(active) = self.active.get(id) {
+            active.cancelled.store(true, Ordering::Release);
+            self.wake();
+        }
+        for (lease, _) in &mut self.undecided {
+            lease.stored.cancel_requested |= lease.stored.signal.id() == id;
         }
     }
 

@@ -4,6 +4,7 @@
 //! the couriers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use crate::directory::Validator;
@@ -25,6 +26,18 @@ pub enum Select {
     TrustAtLeast(f64),
     /// Everyone.
     All,
+}
+
+/// In the words of `--delivery.policy`.
+impl fmt::Display for Select {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mothership(hotkey) => write!(f, "mothership {hotkey}"),
+            Self::MostTrusted => f.write_str("mothership: the most trusted"),
+            Self::TrustAtLeast(floor) => write!(f, "trust of at least {floor}"),
+            Self::All => f.write_str("all"),
+        }
+    }
 }
 
 /// What to do with an order whose answer was lost, where validators cannot recognise a repeat.

@@ -398,7 +398,13 @@ impl Index {
                     let wanted = "only a failed signal can be retried";
                     return Err(StoreError::WrongState { id, state: standing.state, wanted });
                 }
-                // One that failed within this very batch is not in the index yet.
+                // One that fails in this very batch is not in the index yet, and its file tells of the
+                // round before.
+                if self.live.contains_key(&id) {
+                    let (state, wanted) =
+                        (SignalState::Pending, "only a failed signal can be retried");
+                    return Err(StoreError::WrongState { id, state, wanted });
+                }
                 let known = self.done.get(&id).and_then(Finished::stored);
                 let stored = match known {
                     Some(stored) => stored.map_err(|what| unreadable(&id, what))?,
@@ -575,10 +581,12 @@ impl Index {
         self.done.get(id)
     }
 
-    /// Forgets what the file of a finished signal says as well.
-    pub(super) fn settle(&mut self, id: &OrderUuid) {
+    /// Forgets what the file of a finished signal says as well: of this very end, for the signal may have
+    /// been retried and have ended again since that file was written.
+    pub(super) fn settle(&mut self, id: &OrderUuid, told: &Arc<DeliveryReport>) {
         if let Some(finished) = self.done.get_mut(id)
             && let Finished::Whole(entry, report) = finished
+            && Arc::ptr_eq(report, told)
         {
             let (seq, digest, state) = (entry.seq, entry.digest, report.state);
             *finished = Finished::Known { seq, digest, state };

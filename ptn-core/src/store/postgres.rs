@@ -459,7 +459,11 @@ impl Shared {
     ) -> Result<Vec<Lease>, StoreError> {
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
         loop {
-            let from = self.claims().cursor;
+            let from = {
+                let mut claims = self.claims();
+                claims.reading();
+                claims.cursor
+            };
             let deadline = Instant::now() + self.options.patience;
             let claim = || {
                 let owner = self.owner.clone();

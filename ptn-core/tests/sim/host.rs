@@ -201,6 +201,9 @@ impl Host {
 async fn write(world: Arc<World>, mut hand: ByHand, queued: Arc<Notify>) {
     loop {
         let asked = tokio::time::timeout(Duration::from_secs(1), queued.notified()).await.is_ok();
+        if !asked || world.chance(300) {
+            hand.settled();
+        }
         if asked {
             world.pause(0, 4).await;
             hand.write();

@@ -184,7 +184,7 @@ async fn deliveries_wait(
     let mut t = Trouble::new(APART, fault, how, table).await;
     t.world.victim(Who::Deliverer).forget();
     t.world.victim(Who::Deliverer).plan.set(faults);
-    t.world.victim(Who::Deliverer).says("delivery pauses until its result can be recorded").await;
+    t.world.victim(Who::Deliverer).says("delivery pauses until this can be recorded").await;
     t.load.wait_for(20).await;
     let finished = t.world.effects();
     t.load.wait_for(20).await;

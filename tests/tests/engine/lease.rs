@@ -9,12 +9,30 @@ use tokio::sync::{broadcast, watch};
 
 use super::*;
 
-/// Says of so many attempts, right after they were announced, that it is not sure whose the signal is.
+/// Says of so many attempts, right after they were announced, that it is not sure whose the signal is;
+/// and refuses so often to note whom a signal goes to.
 #[derive(Debug)]
 struct Hesitant {
     inner: MemoryStore,
     left: AtomicU32,
     unsure: AtomicU32,
+    refuses: AtomicU32,
+}
+
+impl Hesitant {
+    fn new(left: u32, refuses: u32) -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryStore::with_clock(|| 1_800_000_000_000),
+            left: left.into(),
+            unsure: 0.into(),
+            refuses: refuses.into(),
+        })
+    }
+}
+
+/// Whether there was one left to take.
+fn took(from: &AtomicU32) -> bool {
+    from.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
 }
 
 #[async_trait]
@@ -28,11 +46,7 @@ impl SignalStore for Hesitant {
     }
 
     fn hold(&self, lease: &Lease) -> Hold {
-        let took = |n: u32| n.checked_sub(1);
-        match self.unsure.fetch_update(Ordering::SeqCst, Ordering::SeqCst, took) {
-            Ok(_) => Hold::Unsure,
-            Err(_) => self.inner.hold(lease),
-        }
+        if took(&self.unsure) { Hold::Unsure } else { self.inner.hold(lease) }
     }
 
     fn tenure(&self) -> Tenure {
@@ -41,9 +55,14 @@ impl SignalStore for Hesitant {
 
     async fn record(&self, lease: &Lease, progress: Progress) -> Result<(), StoreError> {
         let begins = matches!(progress, Progress::Begin { .. });
+        if matches!(progress, Progress::Targets { .. }) && took(&self.refuses) {
+            let (path, source) = ("the journal".into(), std::io::ErrorKind::StorageFull.into());
+            // Not at once, so that others come in between.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            return Err(StoreError::Io { what: "cannot write", path, source });
+        }
         self.inner.record(lease, progress).await?;
-        let took = |n: u32| n.checked_sub(1);
-        if begins && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, took).is_ok() {
+        if begins && took(&self.left) {
             self.unsure.store(1, Ordering::SeqCst);
         }
         Ok(())
@@ -85,11 +104,7 @@ impl SignalStore for Hesitant {
 /// Also where there is one try only, and a repeat would not be recognised.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_the_store_does_not_confirm_is_held_back_and_no_try() {
-    let store = Arc::new(Hesitant {
-        inner: MemoryStore::with_clock(|| 1_800_000_000_000),
-        left: AtomicU32::new(5),
-        unsure: AtomicU32::new(0),
-    });
+    let store = Hesitant::new(5, 0);
     let rules = Rules::load(Era::Y2024).unwrap();
     let list = Arc::new(StaticDirectory::new(vec![validator("v1", 0.9)]));
     let transport = Arc::new(ScriptedTransport::new([], true));
@@ -102,4 +117,38 @@ async fn an_attempt_that_the_store_does_not_confirm_is_held_back_and_no_try() {
     assert_eq!(stored.state, SignalState::Processed, "{}", stored.reason);
     assert_eq!(transport.uuids("v1"), ["held-back"]);
     assert_eq!(stored.validators["v1"].attempts, 1);
+}
+
+/// Who gets a signal may change until it is noted. Then one that was accepted later must not have reached
+/// anybody yet.
+#[tokio::test(start_paused = true)]
+async fn nothing_leaves_before_it_is_noted_whom_all_before_it_go_to() {
+    const SIGNALS: u32 = 1000;
+    let store = Hesitant::new(0, SIGNALS + 50);
+    let rules = Rules::load(Era::Y2026).unwrap();
+    let list = Arc::new(StaticDirectory::new(three()));
+    let transport = Arc::new(ScriptedTransport::new([], true));
+    let engine = start(
+        paused_clock(),
+        Arc::clone(&store) as _,
+        &rules,
+        list,
+        Arc::clone(&transport),
+        |_| {},
+    );
+    let ids: Vec<String> = (0..SIGNALS).map(|i| format!("order-{i:04}")).collect();
+    let mut receipts = Vec::new();
+    for id in &ids {
+        let body = format!(
+            r#"{{"trade_pair":"BTCUSDC","order_type":"FLAT","leverage":0.1,"order_uuid":"{id}"}}"#
+        );
+        let signal = Signal::from_json(body.as_bytes(), &rules).unwrap();
+        receipts.push(engine.submit(&signal).await.unwrap());
+    }
+    for receipt in &receipts {
+        assert_eq!(receipt.finished().await.unwrap().state, SignalState::Processed);
+    }
+    for hotkey in ["v1", "v2", "v3"] {
+        assert_eq!(transport.uuids(hotkey), ids, "{hotkey}");
+    }
 }

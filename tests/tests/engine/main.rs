@@ -305,6 +305,22 @@ async fn an_unknown_order_of_2024_is_sent_again_only_on_request() {
     assert_eq!(bench.transport.uuids("v1").len(), 2);
 }
 
+/// Nothing was lost this time: an answer that leads to another try does so, though the order of before
+/// may have been sent.
+#[tokio::test(start_paused = true)]
+async fn an_unknown_order_that_is_sent_again_has_all_its_tries() {
+    let answers = [Answer::Lost, Answer::Unreachable, Answer::Unreachable];
+    let lost = ScriptedTransport::new(script(&[("v1", &answers)]), false);
+    let bench = Bench::new(Era::Y2024, vec![validator("v1", 0.9)], lost, |_| {});
+    let receipt = bench.send("a", "BTCUSD").await;
+    assert_eq!(receipt.finished().await.unwrap().state, SignalState::Failed);
+    bench.store.retry(receipt.id()).await.unwrap();
+    let stored = receipt.finished().await.unwrap();
+    let record = &stored.validators["v1"];
+    assert_eq!(record.state, DeliveryState::Accepted, "{}: {}", record.code, record.message);
+    assert_eq!(record.attempts, 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn already_processed_at_the_first_attempt_is_somebody_elses_order() {
     let said = "Order with uuid [a] has already been processed. Please try again with a new order.";

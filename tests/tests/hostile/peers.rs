@@ -273,8 +273,26 @@ async fn json_that_nests_without_end_is_refused_or_kept_short() {
     net.good_has(&ids).await;
     for id in &ids {
         let record = net.ended(id).await;
-        assert!(record.order_json.len() <= 64 * 1024, "{} bytes kept", record.order_json.len());
+        assert_eq!(record.order_json, "", "18,000 bytes say nothing about an order");
         assert_ne!(record.state, DeliveryState::Accepted, "{}", record.message);
+    }
+}
+
+/// What is kept of an answer is short, also when every byte of it is written as six: the report of all
+/// validators must fit into a line of the journal.
+#[tokio::test]
+async fn of_endless_words_only_the_beginning_is_kept() {
+    let words = "no ".repeat(3_000);
+    let order = "\u{1}".repeat(3_000);
+    let flood = serde_json::json!({"error_message": words, "order_json": order});
+    let net = Net::against(answering(ok(&flood.to_string())).await).await;
+    let ids = net.send_on_all_pairs().await;
+    net.good_has(&ids).await;
+    for id in &ids {
+        let record = net.ended(id).await;
+        assert!(record.message.len() < 2_200, "{} bytes kept", record.message.len());
+        assert!(record.message.contains("(9000 bytes)"), "{}", record.message);
+        assert_eq!(record.order_json, "", "it takes 18,000 bytes");
     }
 }
 

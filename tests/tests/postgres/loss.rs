@@ -146,7 +146,7 @@ async fn cut_first_starts(arm: Arm) {
             Ok(store) => store.close().await,
         }
         arm(&line, 0);
-        let second = PgStore::open(options.clone()).await.unwrap();
+        let second = insist(async || PgStore::open(options.clone()).await).await.unwrap();
         accept(&second, "a", 0).await;
         second.close().await;
         assert_eq!(database.number("SELECT count(*) FROM ptn_schema").await, 1, "{n}");

@@ -4,6 +4,7 @@
 //! journal, the reading of the journal at start. Left out are only their loops and pauses, and the
 //! adoption of files that others drop (nothing watches the folder).
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -23,6 +24,8 @@ pub struct ByHand {
     folders: Folders,
     jobs: Receiver<Job>,
     hints: Receiver<Hint>,
+    /// Not told to the writer yet.
+    settled: VecDeque<Message>,
 }
 
 impl ByHand {
@@ -32,12 +35,19 @@ impl ByHand {
         self.writer.step(&self.requests)
     }
 
-    /// Brings the folders in line with the journal; with `settle`, makes their files last and lets
-    /// the journal forget what they say.
+    /// Brings the folders in line with the journal; with `settle`, makes their files last, which takes
+    /// a disk its time: until [`ByHand::settled`] the writer does not know.
     pub fn files(&mut self, settle: bool) {
-        self.folders.step(&self.jobs, settle);
+        self.settled.extend(self.folders.step(&self.jobs, settle));
         // Meant for the adoption of files.
         self.hints.try_iter().for_each(drop);
+    }
+
+    /// Lets the journal forget what files that last say as well.
+    pub fn settled(&mut self) {
+        for message in self.settled.drain(..) {
+            self.folders.tell_writer(message);
+        }
     }
 }
 
@@ -55,7 +65,8 @@ impl FsStore {
         let Parts { shared, lock, writer, requests, jobs, hints } =
             Self::recover(dir.into(), options, disk, true)?;
         let folders = Folders::new(Arc::clone(&shared));
-        let hand = ByHand { writer, requests, folders, jobs, hints };
+        let settled = VecDeque::new();
+        let hand = ByHand { writer, requests, folders, jobs, hints, settled };
         Ok((Self { shared, threads: Vec::new(), blocking_pool: false, _lock: lock }, hand))
     }
 }

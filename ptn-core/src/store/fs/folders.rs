@@ -21,7 +21,7 @@ use super::layout::mark;
 use super::shared::Shared;
 use super::watch::Hint;
 use super::writer::Message;
-use crate::record::{SignalState, legacy};
+use crate::record::{DeliveryReport, SignalState, legacy};
 use crate::signal::{OrderUuid, Signal};
 use crate::store::index::{Finished, finished};
 
@@ -63,7 +63,8 @@ pub(super) struct Folders {
     todo: VecDeque<OrderUuid>,
     failed: BTreeSet<OrderUuid>,
     failed_at: Option<Instant>,
-    unsettled: Vec<(OrderUuid, PathBuf)>,
+    /// Files that do not last yet, each with the end that it tells.
+    unsettled: Vec<(OrderUuid, PathBuf, Arc<DeliveryReport>)>,
     unsettled_since: Option<Instant>,
     settle_now: bool,
     stop_by: Option<Instant>,
@@ -102,8 +103,11 @@ impl Folders {
                 self.failed_at = None;
                 self.todo.extend(std::mem::take(&mut self.failed));
             }
-            if self.todo.is_empty() && self.must_settle() {
-                self.settle();
+            if self.todo.is_empty()
+                && self.must_settle()
+                && let Some(settled) = self.settle()
+            {
+                self.shared.tell_writer(settled);
             }
             if let Some(deadline) = self.stop_by
                 && (self.todo.is_empty() || Instant::now() >= deadline)
@@ -163,9 +167,9 @@ impl Folders {
     }
 
     /// Does what is queued now and what failed before, without any pause; then, if asked to, makes
-    /// it last.
+    /// it last, which is for the writer to know.
     #[cfg(feature = "test-util")]
-    pub(super) fn step(&mut self, queue: &Receiver<Job>, settle: bool) {
+    pub(super) fn step(&mut self, queue: &Receiver<Job>, settle: bool) -> Option<Message> {
         for job in queue.try_iter() {
             self.take(job);
         }
@@ -175,8 +179,9 @@ impl Folders {
             self.try_align(id);
         }
         if self.settle_now || (settle && !self.unsettled.is_empty()) {
-            self.settle();
+            return self.settle();
         }
+        None
     }
 
     /// Brings the files of one signal in line, or keeps it for later; whether it wrote one.
@@ -248,9 +253,14 @@ impl Folders {
             Ok(_) => self.shared.hint(Hint::Name(id.as_str().into())),
             Err(e) => gone(Err(e))?,
         }
-        self.unsettled.push((id.clone(), path));
+        self.unsettled.push((id.clone(), path, report));
         self.unsettled_since.get_or_insert_with(Instant::now);
         Ok(true)
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(super) fn tell_writer(&self, message: Message) {
+        self.shared.tell_writer(message);
     }
 
     fn must_settle(&self) -> bool {
@@ -260,24 +270,25 @@ impl Folders {
             || (!self.unsettled.is_empty() && (quiet || self.unsettled.len() >= MAX_UNSETTLED))
     }
 
-    /// Makes finished files last, then tells the writer that the journal may forget them.
-    fn settle(&mut self) {
+    /// Makes finished files last; then the journal may forget them.
+    fn settle(&mut self) -> Option<Message> {
         self.settle_now = false;
         self.unsettled_since = None;
         let spool = &self.shared.spool;
-        let mut ids = Vec::with_capacity(self.unsettled.len());
-        let result = self.unsettled.drain(..).try_for_each(|(id, path)| {
+        let mut ends = Vec::with_capacity(self.unsettled.len());
+        let result = self.unsettled.drain(..).try_for_each(|(id, path, report)| {
             // Who moved a finished file away took it over.
             gone(spool.settle(&path))?;
-            ids.push(id);
+            ends.push((id, report));
             Ok(())
         });
         match result.and_then(|()| spool.settle_folders()) {
-            Ok(()) => self.shared.tell_writer(Message::Settled(ids)),
+            Ok(()) => Some(Message::Settled(ends)),
             Err(e) => {
                 // They stay in the journal, and the next start writes them again.
                 let e: io::Error = e;
                 tracing::error!(error = %e, "cannot sync finished files; the journal keeps them");
+                None
             }
         }
     }

@@ -391,7 +391,7 @@ impl Journal {
         reader: &mut dyn Reader,
     ) -> Result<Self, StoreError> {
         let path = &spool.layout.journal;
-        if !path.exists() {
+        if !path.try_exists().map_err(io_error("cannot read", path))? {
             // Places of before stay taken, also when the journal was not copied along.
             let last_seq = spool.finished_ids()?.last().map_or(0, |(seq, _)| *seq);
             if last_seq > 0 {
@@ -648,7 +648,16 @@ impl Encoded {
     pub(super) fn push(&mut self, record: Record) -> Result<Record, StoreError> {
         let (before, first) = (self.bytes.len(), self.bytes.is_empty());
         let fact = Fact::Record(record);
-        if let Err(e) = encode(&mut self.bytes, &fact, first) {
+        let written = encode(&mut self.bytes, &fact, first).and_then(|()| {
+            let length = self.bytes.len() - before;
+            if length > MAX_LINE {
+                // A reader would take it for torn.
+                let what = format!("{length} bytes, and a line has at most {MAX_LINE}");
+                return Err(serde::ser::Error::custom(what));
+            }
+            Ok(())
+        });
+        if let Err(e) = written {
             self.bytes.truncate(before);
             return Err(unwritable(e));
         }

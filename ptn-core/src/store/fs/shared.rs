@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::FsOptions;
-use super::durable::Spool;
+use super::durable::{Spool, io_error};
 use super::folders::Job;
 use super::journal::Identity;
 use super::watch::Hint;
@@ -169,7 +169,8 @@ impl Shared {
     /// whoever set the mark and then takes the lock sees everything that was taken before.
     pub(super) fn check_moved(&self) -> Result<(), StoreError> {
         let path = &self.spool.layout.moved;
-        if self.options.even_if_moved || !path.exists() {
+        let marked = path.try_exists().map_err(io_error("cannot read", path))?;
+        if self.options.even_if_moved || !marked {
             return Ok(());
         }
         let to = std::fs::read_to_string(path).unwrap_or_default();

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::folders::Job;
 use super::journal::{Encoded, Failure, Journal, JournalLock, Locked, Reader};
 use super::shared::{Shared, stopped};
+use crate::record::DeliveryReport;
 use crate::signal::OrderUuid;
 use crate::store::StoreError;
 use crate::store::index::{Answer, Batch, Index, Record, Request};
@@ -30,7 +31,7 @@ pub(super) enum Message {
     /// Read what others appended; tell when done.
     CatchUp(Option<oneshot::Sender<()>>),
     /// The files of these finished signals will last.
-    Settled(Vec<OrderUuid>),
+    Settled(Vec<(OrderUuid, Arc<DeliveryReport>)>),
     /// Write the journal anew without what only files need to know, and tell when that is done.
     Forget(oneshot::Sender<()>),
     /// Finish what is queued and end.
@@ -161,7 +162,7 @@ impl Writer {
                     done.send(()).ok();
                 }
             }
-            Message::Settled(ids) => self.settled(&ids),
+            Message::Settled(ends) => self.settled(&ends),
             Message::Forget(done) => {
                 self.forgetting.push(done);
                 if self.shared.index().is_settled() {
@@ -300,11 +301,11 @@ impl Writer {
         }
     }
 
-    fn settled(&mut self, ids: &[OrderUuid]) {
+    fn settled(&mut self, ends: &[(OrderUuid, Arc<DeliveryReport>)]) {
         let (live, done) = {
             let mut index = self.shared.index();
-            for id in ids {
-                index.settle(id);
+            for (id, report) in ends {
+                index.settle(id, report);
             }
             index.counts()
         };

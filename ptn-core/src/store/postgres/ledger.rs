@@ -6,7 +6,7 @@
 //! ticket: a server that lost its last commits gives numbers out twice, and a retry renews the
 //! ticket. What is not there any more, nothing is written about.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use sqlx::Row as _;
@@ -82,6 +82,9 @@ pub(super) struct Claims {
     signals: HashMap<OrderUuid, Claimed>,
     /// Up to this place the queue was read.
     pub(super) cursor: i64,
+    /// Number and ticket of what ended since the queue is being read: the rows that come may still
+    /// show it as it was before.
+    ended: BTreeSet<(i64, i64)>,
 }
 
 impl Claims {
@@ -101,11 +104,17 @@ impl Claims {
         }
     }
 
-    /// Whether this very signal is in delivery here.
+    /// The queue is about to be read.
+    pub(super) fn reading(&mut self) {
+        self.ended.clear();
+    }
+
+    /// Whether this very signal is in delivery here, or was when the queue began to be read.
     pub(super) fn has(&self, stored: &StoredSignal, ticket: i64) -> bool {
-        self.signals.get(stored.signal.id()).is_some_and(|claimed| {
-            claimed.ticket == ticket && u64::try_from(claimed.seq) == Ok(stored.seq)
-        })
+        let seq = i64::try_from(stored.seq).unwrap_or(i64::MAX);
+        let claimed = self.signals.get(stored.signal.id());
+        claimed.is_some_and(|claimed| (claimed.seq, claimed.ticket) == (seq, ticket))
+            || self.ended.contains(&(seq, ticket))
     }
 
     /// Remembers a claim; returns the lease's token. An earlier claim of the same id ends with that.
@@ -208,7 +217,7 @@ async fn serve(shared: &Shared, link: &mut Link, batch: Vec<Entry>) {
             let mut claims = shared.claims();
             for entry in taken {
                 let answer = if foreign.contains(&entry.token) {
-                    claims.forget(&entry);
+                    claims.forget(&entry.id, entry.token);
                     Err(lost(&entry.id))
                 } else {
                     claims.apply(tenure, &entry, &draft);
@@ -287,7 +296,7 @@ impl Claims {
             return;
         }
         if matches!(entry.what, What::Finish(_)) {
-            self.forget(entry);
+            self.forget(&entry.id, entry.token);
         } else if let (Some(claimed), Some(new)) =
             (self.signals.get_mut(&entry.id), draft.claims.get(&entry.id))
             && claimed.token == entry.token
@@ -297,9 +306,12 @@ impl Claims {
     }
 
     /// Ends a claim, unless the signal was claimed anew since.
-    fn forget(&mut self, entry: &Entry) {
-        if self.signals.get(&entry.id).is_some_and(|claimed| claimed.token == entry.token) {
-            self.signals.remove(&entry.id);
+    fn forget(&mut self, id: &OrderUuid, token: u64) {
+        if let Some(claimed) = self.signals.get(id)
+            && claimed.token == token
+        {
+            self.ended.insert((claimed.seq, claimed.ticket));
+            self.signals.remove(id);
         }
     }
 }
@@ -389,4 +401,40 @@ pub(super) fn entry(
     let (reply, answer) = oneshot::channel();
     let asked_at = Instant::now();
     (Entry { id: id.clone(), token, what, asked_at, reply }, answer)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed expectation is how a test fails")]
+mod tests {
+    use super::*;
+    use crate::rules::{Era, Rules};
+    use crate::signal::Signal;
+
+    #[test]
+    fn what_ended_while_the_queue_was_read_is_not_claimed_again() {
+        let body =
+            br#"{"order_uuid":"a","trade_pair":"BTCUSDC","order_type":"LONG","leverage":0.1}"#;
+        let signal = Signal::from_json(body, &Rules::load(Era::Y2026).unwrap()).unwrap();
+        let stored = StoredSignal {
+            seq: 7,
+            signal,
+            accepted_at: 1,
+            state: SignalState::Pending,
+            validators: std::collections::BTreeMap::new(),
+            finished_at: None,
+            reason: String::new(),
+            cancel_requested: false,
+        };
+        let id = stored.signal.id().clone();
+        let mut claims = Claims::default();
+        claims.begin(1);
+        let token = claims.add(&stored, 3);
+        claims.reading();
+        // The statement has read the row by now; before its answer is here, the signal ends.
+        claims.forget(&id, token);
+        assert!(claims.has(&stored, 3));
+        assert!(!claims.has(&stored, 4), "it was retried since");
+        claims.reading();
+        assert!(!claims.has(&stored, 3));
+    }
 }
