@@ -19,6 +19,7 @@
 mod active;
 mod attempt;
 mod courier;
+mod dispatcher;
 mod engine;
 mod guarding;
 mod pacing;

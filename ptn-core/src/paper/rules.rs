@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::market_hours::MarketHours;
 use crate::rules::{Era, PAIRS_2024, PAIRS_2026, RULES_2024, RULES_2026, RateLimit, RulesError};
@@ -340,8 +341,19 @@ struct Paper2026 {
 }
 
 #[derive(Deserialize)]
-struct Catalogue {
-    trade_pairs: Vec<serde_json::Value>,
+struct Catalogue<'a> {
+    // As text: more than a thousand trees would leave megabytes of holes behind.
+    #[serde(borrow)]
+    trade_pairs: Vec<&'a RawValue>,
+}
+
+/// As the catalogue writes them.
+#[derive(Deserialize)]
+struct Bounds<'a> {
+    #[serde(borrow)]
+    min_leverage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    max_leverage: Option<&'a RawValue>,
 }
 
 impl PaperRules {
@@ -454,11 +466,12 @@ impl Rules2026 {
 
 fn pairs(catalogue: &str) -> Result<BTreeMap<TradePairId, PairRules>, RulesError> {
     let bad = |e: serde_json::Error| RulesError::Catalogue { reason: e.to_string() };
-    let file: Catalogue = serde_json::from_str(catalogue).map_err(bad)?;
-    let one = |value: serde_json::Value| {
-        let text = |key: &str| value.get(key).map(ToString::to_string).unwrap_or_default();
-        let bounds_text = (text("min_leverage"), text("max_leverage"));
-        let pair = PairRules::deserialize(&value).map_err(bad)?;
+    let file: Catalogue<'_> = serde_json::from_str(catalogue).map_err(bad)?;
+    let one = |listed: &RawValue| {
+        let bounds: Bounds<'_> = serde_json::from_str(listed.get()).map_err(bad)?;
+        let text = |bound: Option<&RawValue>| bound.map_or("", RawValue::get).to_owned();
+        let bounds_text = (text(bounds.min_leverage), text(bounds.max_leverage));
+        let pair: PairRules = serde_json::from_str(listed.get()).map_err(bad)?;
         Ok((pair.id.clone(), PairRules { bounds_text, ..pair }))
     };
     file.trade_pairs.into_iter().map(one).collect()

@@ -270,7 +270,8 @@ impl Folders {
             || (!self.unsettled.is_empty() && (quiet || self.unsettled.len() >= MAX_UNSETTLED))
     }
 
-    /// Makes finished files last; then the journal may forget them.
+    /// Makes finished files last; then the journal may forget them. That is noted here, before anything
+    /// else is done to a file: one that is written anew does not last yet.
     fn settle(&mut self) -> Option<Message> {
         self.settle_now = false;
         self.unsettled_since = None;
@@ -283,7 +284,11 @@ impl Folders {
             Ok(())
         });
         match result.and_then(|()| spool.settle_folders()) {
-            Ok(()) => Some(Message::Settled(ends)),
+            Ok(()) => {
+                let mut index = self.shared.index();
+                ends.iter().for_each(|(id, report)| index.settle(id, report));
+                Some(Message::Settled)
+            }
             Err(e) => {
                 // They stay in the journal, and the next start writes them again.
                 let e: io::Error = e;

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use tempfile::TempDir;
@@ -36,12 +37,23 @@ struct FaultyDisk {
     partly: usize,
     /// Free bytes.
     room: AtomicU64,
+    /// The next sync of a finished file says so, and waits to be let on.
+    gate: Mutex<Option<(Sender<()>, Receiver<()>)>>,
 }
 
 impl FaultyDisk {
     fn new(kind: Call, nth: usize, for_good: bool, error: io::ErrorKind) -> Arc<Self> {
         let (calls, room) = (AtomicUsize::new(0), AtomicU64::new(1 << 40));
-        Arc::new(Self { kind, nth, for_good, error, calls, partly: 7, room })
+        Arc::new(Self {
+            kind,
+            nth,
+            for_good,
+            error,
+            calls,
+            partly: 7,
+            room,
+            gate: Mutex::default(),
+        })
     }
 
     fn call(&self, kind: Call) -> io::Result<()> {
@@ -93,7 +105,15 @@ impl Disk for FaultyDisk {
         RealDisk.set_modified(file, at)
     }
     fn sync(&self, file: &File) -> io::Result<()> {
+        use std::os::fd::AsRawFd as _;
         self.call(Call::Sync)?;
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        if name.to_string_lossy().contains("failed_signals")
+            && let Some((syncing, gate)) = self.gate.lock().unwrap().take()
+        {
+            syncing.send(()).unwrap();
+            gate.recv().unwrap();
+        }
         RealDisk.sync(file)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -319,31 +339,56 @@ fn end(state: SignalState, validators: Vec<ValidatorRecord>) -> DeliveryReport {
     DeliveryReport { state, reason: "r".to_owned(), validators, finished_at: 1 }
 }
 
-/// The file of the first end lasts; until the store hears of it, the signal was retried and ended again.
+/// While the file of the first end is synced, the signal is retried and ends again.
 #[tokio::test]
 async fn the_file_of_one_end_says_nothing_of_the_next_one() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("mining");
-    let (store, mut hand) = FsStore::open_by_hand(&path, options(), Arc::new(RealDisk)).unwrap();
+    let disk = FaultyDisk::new(Call::Any, usize::MAX, false, io::ErrorKind::Other);
+    let (syncing, reached) = std::sync::mpsc::channel();
+    let (go_on, gate) = std::sync::mpsc::channel();
+    *disk.gate.lock().unwrap() = Some((syncing, gate));
+    let shared = Arc::clone(&disk) as Arc<dyn Disk>;
+    let store = FsStore::start(path.clone(), options(), shared, true).unwrap();
     let (x, id) = (signal("x"), OrderUuid::parse("x").unwrap());
+    assert_eq!(store.accept(&x).await.unwrap(), Accepted::New { seq: 1 });
+    let first = store.claim(1).await.unwrap().remove(0);
+    store.finish(&first, &end(SignalState::Failed, vec![])).await.unwrap();
+    reached.recv().unwrap();
+    store.retry(&id).await.unwrap();
+    let second = store.claim(1).await.unwrap().remove(0);
+    store.finish(&second, &end(SignalState::Processed, vec![])).await.unwrap();
+    go_on.send(()).unwrap();
+    // The journal is written anew behind what lasts.
+    assert_eq!(store.accept(&signal("y")).await.unwrap(), Accepted::New { seq: 2 });
+    drop(store);
+    assert!(path.join("processed_signals/x").is_file());
+    let store = FsStore::open_owner(&path, options()).unwrap();
+    let stored = store.get(&id).await.unwrap().expect("finished, and in neither place");
+    assert_eq!(stored.state, SignalState::Processed);
+}
+
+/// A file that lasts is written anew (its name was queued twice), and the new one is not synced.
+#[tokio::test]
+async fn what_lasts_is_not_written_anew() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("mining");
+    let (store, mut hand) = FsStore::open_by_hand(&path, options(), Arc::new(RealDisk)).unwrap();
+    let x = signal("x");
     let accepted = by_hand(&mut hand, store.accept(&x)).await.unwrap();
     assert_eq!(accepted, Accepted::New { seq: 1 });
-    let first = by_hand(&mut hand, store.claim(1)).await.unwrap().remove(0);
-    let failed = end(SignalState::Failed, vec![]);
-    by_hand(&mut hand, store.finish(&first, &failed)).await.unwrap();
-    hand.files(true);
-    by_hand(&mut hand, store.retry(&id)).await.unwrap();
-    let second = by_hand(&mut hand, store.claim(1)).await.unwrap().remove(0);
+    let lease = by_hand(&mut hand, store.claim(1)).await.unwrap().remove(0);
     let processed = end(SignalState::Processed, vec![]);
-    by_hand(&mut hand, store.finish(&second, &processed)).await.unwrap();
-    hand.settled();
-    hand.write();
-    let stored = store.get(&id).await.unwrap().expect("it is in the journal only");
-    assert_eq!(stored.state, SignalState::Processed);
-    drop((store, hand));
-    let store = FsStore::open_owner(&path, options()).unwrap();
-    let stored = store.get(&id).await.unwrap().expect("the journal had it");
-    assert_eq!(stored.state, SignalState::Processed);
+    by_hand(&mut hand, store.finish(&lease, &processed)).await.unwrap();
+    hand.files(true);
+    let file = || {
+        use std::os::unix::fs::MetadataExt as _;
+        std::fs::metadata(path.join("processed_signals/x")).unwrap().ino()
+    };
+    let lasts = file();
+    store.shared.align(x.id().clone());
+    hand.files(false);
+    assert_eq!(file(), lasts);
 }
 
 /// A signal ends for the second time and is retried in the same batch: its file still tells of the

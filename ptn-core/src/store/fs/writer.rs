@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 use super::folders::Job;
 use super::journal::{Encoded, Failure, Journal, JournalLock, Locked, Reader};
 use super::shared::{Shared, stopped};
-use crate::record::DeliveryReport;
 use crate::signal::OrderUuid;
 use crate::store::StoreError;
 use crate::store::index::{Answer, Batch, Index, Record, Request};
@@ -31,7 +30,7 @@ pub(super) enum Message {
     /// Read what others appended; tell when done.
     CatchUp(Option<oneshot::Sender<()>>),
     /// The files of these finished signals will last.
-    Settled(Vec<(OrderUuid, Arc<DeliveryReport>)>),
+    Settled,
     /// Write the journal anew without what only files need to know, and tell when that is done.
     Forget(oneshot::Sender<()>),
     /// Finish what is queued and end.
@@ -162,7 +161,7 @@ impl Writer {
                     done.send(()).ok();
                 }
             }
-            Message::Settled(ends) => self.settled(&ends),
+            Message::Settled => self.settled(),
             Message::Forget(done) => {
                 self.forgetting.push(done);
                 if self.shared.index().is_settled() {
@@ -301,14 +300,8 @@ impl Writer {
         }
     }
 
-    fn settled(&mut self, ends: &[(OrderUuid, Arc<DeliveryReport>)]) {
-        let (live, done) = {
-            let mut index = self.shared.index();
-            for (id, report) in ends {
-                index.settle(id, report);
-            }
-            index.counts()
-        };
+    fn settled(&mut self) {
+        let (live, done) = self.shared.index().counts();
         let long = self.journal.len() > self.rewrite_at;
         let stale = !self.settled_once && self.journal.len() > SMALL && done > 3 * live;
         self.settled_once = true;
