@@ -243,7 +243,9 @@ pub enum StoreError {
     },
     /// A sync failed earlier, so the disk's content is uncertain: nothing is accepted until a
     /// restart has read it again.
-    #[error("the store stopped after a failed sync ({0}); check the disk and restart")]
+    #[error(
+        "the store stopped after a failed sync ({0}); check the disk and restart, and send what was not confirmed again under the same order_uuid"
+    )]
     Poisoned(String),
     /// The database does not answer, or not as it should.
     #[error("{server} cannot be used now: {why}; {}",

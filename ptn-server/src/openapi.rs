@@ -108,7 +108,12 @@ fn operation(route: &Route) -> Value {
     }
     if route.method == "POST" {
         add("409", error("The uuid is taken by another signal, or the state does not allow it"));
-        add("503", error("Nothing was stored; see Retry-After"));
+        add(
+            "503",
+            error(
+                "Not confirmed; unless the message says that it may have been stored, nothing was; see Retry-After",
+            ),
+        );
     }
     if !body.is_null() {
         parameters

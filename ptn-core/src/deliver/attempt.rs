@@ -30,6 +30,9 @@ pub(super) const STOPPED: &str = "stopped";
 const LEASE_LAPSED: &str = "lease_lapsed";
 const NOT_CONFIRMED: &str = "the store did not confirm in time that this process delivers";
 
+/// What a validator looks at before it looks whether it knows the order's uuid.
+const BEFORE_THE_UUID: [&str; 3] = ["subaccount_inactive", "account_transition", "bad_request"];
+
 /// One attempt, from its announcement in the store to its recorded outcome.
 pub(super) struct Attempt {
     pub(super) shared: Arc<Shared>,
@@ -239,11 +242,13 @@ impl Attempt {
             Verdict::FinalOrder if result.is_err() && !lost_before => {
                 r.state = DeliveryState::Denied;
             }
-            // Whoever judges the order itself would have recognised an earlier copy of it. Another
+            // Whoever judges the order itself would have recognised an earlier copy of it; the account
+            // and the form of a request are looked at before. Another
             // refusal says nothing about the attempt whose answer was lost; nor does that of a
             // signal about other orders, which is refused because it was carried out before.
             Verdict::FinalOrder
                 if self.active.repeats_are_recognised(policy)
+                    && !BEFORE_THE_UUID.contains(&judged.code)
                     && result.as_ref().is_ok_and(|r| r.status == 200) =>
             {
                 r.state = DeliveryState::Rejected;

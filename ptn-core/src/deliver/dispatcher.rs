@@ -143,6 +143,8 @@ impl Dispatcher {
                 || self.active.len() >= MOST_ACTIVE
                 || self.ends.stop.is_cancelled()
             {
+                // No room; but a store that has to look for cancellations does so when it is asked.
+                drop(self.shared.store.claim(0).await);
                 return;
             }
             let claimed = self.shared.store.claim(CLAIM).await;

@@ -201,10 +201,12 @@ pub async fn accept_guarded(
     now: UnixMs,
 ) -> Result<(Accepted, GuardVerdict), SubmitError> {
     let id = signal.id();
-    let mut undecided = Undecided { guard, id, over: false };
+    // What is known of it already stays known, whatever becomes of this repetition.
+    let known = guard.was_judged(id);
+    let mut undecided = Undecided { guard, id, over: known };
     let mut verdict = guard.judge(signal, now);
     if verdict.blocks(guard.mode()) {
-        if !matches!(store.get(id).await, Ok(Some(_))) {
+        if store.get(id).await?.is_none() {
             guard.note(signal, &verdict, true, now);
             undecided.over = true;
             return Err(SubmitError::Guard { id: id.clone(), verdict: Box::new(verdict) });
@@ -226,7 +228,7 @@ pub async fn accept_guarded(
         }
         Err(e) => {
             // The id of a conflict belongs to another signal, which may be under way.
-            if !matches!(e, StoreError::Conflict { .. }) {
+            if !known && !matches!(e, StoreError::Conflict { .. }) {
                 guard.forget(id);
             }
             Err(e.into())

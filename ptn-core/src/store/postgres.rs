@@ -376,16 +376,16 @@ impl SignalStore for PgStore {
         let mut reading = self.reading.lock().await;
         let Some(tenure) = self.shared.tenures.token() else { return Ok(Vec::new()) };
         let sure = matches!(self.shared.tenures.hold(tenure), Hold::Until(_));
-        if limit == 0 || !sure {
+        if !sure {
             return Ok(Vec::new());
         }
         let due = reading.polled.is_none_or(|at| at.elapsed() >= self.shared.options.poll);
-        if !self.shared.queue_changed.swap(false, Ordering::AcqRel) && !due {
-            return Ok(Vec::new());
-        }
         if due {
             reading.polled = Some(Instant::now());
             self.poll_cancelled().await?;
+        }
+        if limit == 0 || (!self.shared.queue_changed.swap(false, Ordering::AcqRel) && !due) {
+            return Ok(Vec::new());
         }
         let link = reading.link.take();
         let mut link = link.unwrap_or_else(|| {

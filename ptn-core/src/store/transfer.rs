@@ -16,11 +16,19 @@ use crate::signal::OrderUuid;
 
 /// How many signals are read and written at a time.
 const STEP: usize = 256;
+/// Behind the name in the mark of a store that signals are moved into for the first time.
+const UNDER_WAY: &str = " (on its way here)";
 
 /// A store whose signals can be moved.
 #[async_trait]
 pub trait Transfer: SignalStore {
-    /// The ids of all signals in order of acceptance.
+    /// Takes up what others left to be taken up, such as files in a folder; the ids of what was new.
+    async fn take_in(&self) -> Result<Vec<OrderUuid>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// The ids of all signals in order of their turn: that of their acceptance, or of their last retry.
+    /// What was promised to anybody before this call is among them.
     async fn ids(&self) -> Result<Vec<OrderUuid>, StoreError>;
 
     /// Those of these signals that are there, in any order.
@@ -67,18 +75,59 @@ pub async fn transfer(
         && to.moved().await?.is_none()
     {
         if elsewhere == names.1 {
+            // Files that somebody left since.
+            for ids in from.take_in().await?.chunks(STEP) {
+                let signals = from.fetch(ids).await?;
+                to.import(&signals).await?;
+                moved.written += u64::try_from(signals.len()).unwrap_or(u64::MAX);
+            }
+            moved.pending = moved.written;
             return Ok(moved);
         }
         return Err(StoreError::Moved { from: names.0.to_owned(), to: elsewhere });
     }
-    to.set_moved(Some(names.0)).await?;
+    // What it has was moved away once, and had its fate where it went.
+    let back = to.moved().await?.as_deref() == Some(names.0);
+    if !back {
+        to.set_moved(Some(&format!("{}{UNDER_WAY}", names.0))).await?;
+    }
+    from.take_in().await?;
     let mut settled = HashSet::new();
     pass(from, to, &mut settled, &mut moved, progress).await?;
     from.set_moved(Some(names.1)).await?;
     // What was accepted, cancelled or retried since it was looked at.
+    from.take_in().await?;
     pass(from, to, &mut settled, &mut moved, &mut |_, _| {}).await?;
+    if back {
+        end_what_was_left(from, to, names.0).await?;
+    }
     to.set_moved(None).await?;
     Ok(moved)
+}
+
+/// Ends what is unfinished here and unknown where the signals were since: it was delivered there and
+/// deleted, and must not be sent again.
+async fn end_what_was_left(
+    from: &dyn Transfer,
+    to: &dyn Transfer,
+    name: &str,
+) -> Result<(), StoreError> {
+    let known: HashSet<OrderUuid> = from.ids().await?.into_iter().collect();
+    let mut left = to.ids().await?;
+    left.retain(|id| !known.contains(id));
+    for ids in left.chunks(STEP) {
+        let mut unfinished = to.fetch(ids).await?;
+        unfinished.retain(|signal| signal.state == SignalState::Pending);
+        for signal in &mut unfinished {
+            signal.state = SignalState::Failed;
+            signal.finished_at = Some(super::now_ms());
+            signal.reason = format!(
+                "it was moved to {name} once, where it is not any more: not sent from here"
+            );
+        }
+        to.import(&unfinished).await?;
+    }
+    Ok(())
 }
 
 async fn pass(

@@ -221,3 +221,97 @@ async fn an_interrupted_move_leaves_one_store_in_charge_and_goes_on() {
     assert_eq!(content(&*pg).await, content(&*fs).await);
     drop(PgStore::open(options(&database.url())).await.unwrap());
 }
+
+async fn pending(store: &dyn SignalStore) -> Vec<String> {
+    let filter = Filter { limit: 1000, states: vec![SignalState::Pending], ..Filter::default() };
+    let mut all = store.list(&filter).await.unwrap();
+    all.reverse();
+    all.iter().map(|s| s.signal.id().to_string()).collect()
+}
+
+fn drop_file(dir: &std::path::Path, name: &str) {
+    let text =
+        r#"{"trade_pair": {"trade_pair_id": "BTCUSDC"}, "order_type": "LONG", "leverage": 0.1}"#;
+    std::fs::write(dir.join("received_signals").join(name), text).unwrap();
+}
+
+/// A mover takes files up only where it looks: what it accepted later would be in neither store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_lie_there_come_along_also_when_everything_else_did_before() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(FsStore::open_owner(one.path(), fs_options()).unwrap());
+    for n in 0..600 {
+        drop_file(one.path(), &format!("file-{n:03}"));
+    }
+    let from = FsStore::open_owner(one.path(), fs_options()).unwrap();
+    let to = FsStore::open_owner(two.path(), fs_options()).unwrap();
+    let moved = move_all(&from, &to).await;
+    assert_eq!((moved.written, moved.pending), (600, 600));
+    assert_eq!(pending(&to).await.len(), 600);
+    drop_file(one.path(), "later");
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert!(one.path().join("received_signals/later").is_file(), "it is still a file");
+    let moved = move_all(&from, &to).await;
+    assert_eq!((moved.written, moved.pending), (1, 1));
+    assert_eq!(pending(&to).await.last().map(String::as_str), Some("later"));
+}
+
+/// Delivered and deleted where it went, it is not sent by the store that it came from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_there_any_more_is_not_sent_after_moving_back() {
+    let (database, dir) = (Database::new().await, tempfile::tempdir().unwrap());
+    let fs = FsStore::open_owner(dir.path(), fs_options()).unwrap();
+    drop(fs.accept(&signal("gone", 0)).await.unwrap());
+    drop(fs.accept(&signal("kept", 1)).await.unwrap());
+    let pg = database_store(&database).await;
+    transfer(&fs, &pg, ("folder", "database"), &mut |_, _| {}).await.unwrap();
+    for lease in pg.claim(2).await.unwrap() {
+        if lease.stored.signal.id().as_str() == "gone" {
+            pg.finish(&lease, &report(SignalState::Processed, vec![])).await.unwrap();
+        }
+    }
+    database.sql("DELETE FROM ptn_signal WHERE id = 'gone'").await;
+    transfer(&pg, &fs, ("database", "folder"), &mut |_, _| {}).await.unwrap();
+    assert_eq!(pending(&fs).await, ["kept"]);
+    let id = ptn_core::signal::OrderUuid::parse("gone").unwrap();
+    let gone = fs.get(&id).await.unwrap().unwrap();
+    assert_eq!(gone.state, SignalState::Failed);
+    assert!(gone.reason.contains("moved to database once"), "{}", gone.reason);
+}
+
+/// An interrupted first move leaves a mark on a store that has signals of its own: they stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moving_into_a_store_that_is_in_use_ends_nothing_there() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let from = FsStore::open_owner(one.path(), fs_options()).unwrap();
+    let to = FsStore::open_owner(two.path(), fs_options()).unwrap();
+    drop(from.accept(&signal("a", 0)).await.unwrap());
+    drop(to.accept(&signal("own", 1)).await.unwrap());
+    to.set_moved(Some("old (on its way here)")).await.unwrap();
+    move_all(&from, &to).await;
+    assert_eq!(pending(&to).await, ["own", "a"]);
+    assert_eq!(to.moved().await.unwrap(), None);
+}
+
+/// The turn of a retried signal is behind what was accepted before its retry, in the next store too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retried_signal_keeps_its_turn() {
+    let database = Database::new().await;
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [one, two] = dirs.each_ref().map(|d| FsStore::open_owner(d.path(), fs_options()).unwrap());
+    let pg = database_store(&database).await;
+    for (n, id) in ["first", "second"].into_iter().enumerate() {
+        drop(one.accept(&signal(id, u32::try_from(n).unwrap())).await.unwrap());
+    }
+    let first = one.claim(1).await.unwrap().remove(0);
+    one.finish(&first, &report(SignalState::Failed, vec![])).await.unwrap();
+    one.retry(first.stored.signal.id()).await.unwrap();
+    let order = async |store: &dyn SignalStore| -> Vec<String> {
+        let leases = store.claim(2).await.unwrap();
+        leases.iter().map(|lease| lease.stored.signal.id().to_string()).collect()
+    };
+    transfer(&one, &pg, ("one", "pg"), &mut |_, _| {}).await.unwrap();
+    transfer(&pg, &two, ("pg", "two"), &mut |_, _| {}).await.unwrap();
+    assert_eq!(order(&two).await, ["second", "first"]);
+    assert_eq!(order(&pg).await, ["second", "first"]);
+}

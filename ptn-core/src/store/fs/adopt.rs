@@ -87,11 +87,14 @@ pub(super) struct Adopter {
     waiting: BTreeMap<String, (Stamp, Instant)>,
     /// Warned about once.
     ignored: BTreeSet<OsString>,
+    /// What became signals, where somebody wants to know.
+    taken: Option<Vec<OrderUuid>>,
 }
 
 impl Adopter {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, seen: BTreeMap::new(), waiting: BTreeMap::new(), ignored: BTreeSet::new() }
+        let (seen, waiting, ignored) = Default::default();
+        Self { shared, seen, waiting, ignored, taken: None }
     }
 
     /// When a waiting file should be looked at again.
@@ -149,8 +152,30 @@ impl Adopter {
         found.sort_by(|a, b| (a.stamp.modified, &a.name).cmp(&(b.stamp.modified, &b.name)));
         while !found.is_empty() {
             let rest = found.split_off(found.len().min(CHUNK));
-            self.take(std::mem::replace(&mut found, rest));
+            if !self.take(std::mem::replace(&mut found, rest)) {
+                // Nothing behind what was not taken now: it would come before it.
+                let now = Instant::now();
+                let rest = std::mem::take(&mut found);
+                self.waiting.extend(rest.into_iter().map(|c| (c.name, (c.stamp, now))));
+            }
         }
+    }
+
+    /// Takes everything that is there, and waits for what is still being written; the ids of what was
+    /// new.
+    pub(super) fn take_all(mut self) -> Vec<OrderUuid> {
+        self.taken = Some(Vec::new());
+        let mut names = BTreeSet::new();
+        self.scan(true, &mut names);
+        self.look_at(names);
+        let until = Instant::now() + self.shared.options.settle * 2 * PATIENCE;
+        while let Some(soon) = self.next_look()
+            && Instant::now() < until
+        {
+            std::thread::sleep(soon);
+            self.look_at(BTreeSet::new());
+        }
+        self.taken.unwrap_or_default()
     }
 
     fn ignore(&mut self, name: &OsString, why: &str) {
@@ -279,21 +304,25 @@ impl Adopter {
         entry.1.elapsed() >= needed
     }
 
-    /// Accepts what reads as signals, in this order.
-    fn take(&mut self, candidates: Vec<Candidate>) {
-        let asked: Vec<_> = candidates
-            .into_iter()
-            .map(|c| {
-                let given_at = Some(c.stamp.modified_ms());
-                (self.shared.ask(Request::accept_given(&c.signal, given_at)), c)
-            })
-            .collect();
-        for (answer, c) in asked {
-            let answer = answer.and_then(|wait| {
-                wait.blocking_recv().unwrap_or_else(|_| Err(super::shared::stopped()))
-            });
-            match answer {
+    /// Accepts what reads as signals, in this order; whether the store takes any now.
+    fn take(&mut self, candidates: Vec<Candidate>) -> bool {
+        let accept = |c: &Candidate| Request::accept_given(&c.signal, Some(c.stamp.modified_ms()));
+        let answers = match self.shared.ask_all(candidates.iter().map(accept).collect()) {
+            Ok(answers) => answers,
+            Err(e) => {
+                tracing::warn!(error = %e, files = candidates.len(), "cannot adopt files now");
+                let now = Instant::now();
+                self.waiting.extend(candidates.into_iter().map(|c| (c.name, (c.stamp, now))));
+                return false;
+            }
+        };
+        let mut takes = true;
+        for (answer, c) in answers.into_iter().zip(candidates) {
+            match answer.blocking_recv().unwrap_or_else(|_| Err(super::shared::stopped())) {
                 Ok(Answer::Accepted(Accepted::New { seq })) => {
+                    if let Some(taken) = &mut self.taken {
+                        taken.push(c.signal.id().clone());
+                    }
                     tracing::info!(name = c.name, id = %c.signal.id(), seq, "adopted a file");
                     self.keep_or_remove(c);
                 }
@@ -312,9 +341,11 @@ impl Adopter {
                 Err(e) => {
                     tracing::warn!(name = c.name, error = %e, "cannot adopt a file now");
                     self.waiting.insert(c.name, (c.stamp, Instant::now()));
+                    takes = false;
                 }
             }
         }
+        takes
     }
 
     /// Whether a file of a known signal has our text, though its time of change was lost (a copy).

@@ -158,12 +158,16 @@ impl Spool {
         let mut gone = 0;
         for month in self.layout.months() {
             let mut old = older(&month, before).map_err(io_error("cannot list", &month))?;
-            // What others put there is not ours to delete.
-            let ours = |name: &str| {
-                let text = archive::read_text(&month.join(name));
-                text.is_ok_and(|text| legacy::read_finished(&text).is_some())
+            // What others put there is not ours to delete. And what was old when it came (a file that was
+            // dropped with its time) ended later than that: whoever sends it again is to be recognised.
+            let over = |name: &str| {
+                let text = archive::read_text(&month.join(name)).ok()?;
+                let stored = legacy::read_finished(&text)?;
+                let ended = stored.finished_at.unwrap_or(stored.accepted_at);
+                let ended = Duration::from_millis(u64::try_from(ended).unwrap_or(0));
+                Some(SystemTime::UNIX_EPOCH + ended < before)
             };
-            old.retain(|(name, _)| !told(name) && ours(name));
+            old.retain(|(name, _)| !told(name) && over(name) == Some(true));
             let emptied = !old.is_empty();
             for some in old.chunks(AT_ONCE) {
                 let seqs = some.iter().filter_map(|(name, _)| {

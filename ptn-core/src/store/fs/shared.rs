@@ -136,13 +136,39 @@ impl Shared {
             return Err(StoreError::Poisoned(why.clone()));
         }
         if matches!(request, Request::Accept { .. }) {
-            self.check_folders()?;
-            let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.last_accept.store(ms, Ordering::Relaxed);
+            self.accepts()?;
         }
         let (reply, answer) = oneshot::channel();
         self.requests.send(Message::Ask(request, reply)).map_err(|_| stopped())?;
         Ok(answer)
+    }
+
+    /// Asks for several accepts in one batch: the disk takes all of them or none.
+    pub(super) fn ask_all(
+        &self,
+        requests: Vec<Request>,
+    ) -> Result<Vec<oneshot::Receiver<Result<Answer, StoreError>>>, StoreError> {
+        if let Some(why) = self.poisoned.get() {
+            return Err(StoreError::Poisoned(why.clone()));
+        }
+        self.accepts()?;
+        let (asks, answers): (Vec<_>, _) = requests
+            .into_iter()
+            .map(|request| {
+                let (reply, answer) = oneshot::channel();
+                ((request, reply), answer)
+            })
+            .unzip();
+        self.requests.send(Message::AskAll(asks)).map_err(|_| stopped())?;
+        Ok(answers)
+    }
+
+    /// Something is about to be accepted.
+    fn accepts(&self) -> Result<(), StoreError> {
+        self.check_folders()?;
+        let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_accept.store(ms, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether accepts are coming in: then the folders wait.
@@ -286,6 +312,13 @@ impl Shared {
     pub(super) fn catch_up(&self) {
         let (done, wait) = oneshot::channel();
         self.tell_writer(Message::CatchUp(Some(done)));
+        wait.blocking_recv().ok();
+    }
+
+    /// The same, and of everybody who has the journal's lock now: what they are about to append.
+    pub(super) fn catch_up_for_sure(&self) {
+        let (done, wait) = oneshot::channel();
+        self.tell_writer(Message::CatchUpForSure(done));
         wait.blocking_recv().ok();
     }
 }

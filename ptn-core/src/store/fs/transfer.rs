@@ -8,10 +8,12 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 use super::FsStore;
+use super::adopt::Adopter;
 use super::durable::io_error;
+use super::shared::stopped;
 use crate::record::{DeliveryReport, SignalState};
 use crate::signal::OrderUuid;
-use crate::store::index::{Answer, Request};
+use crate::store::index::{Answer, Entry, Request};
 use crate::store::transfer::{Transfer, conflict};
 use crate::store::{Accepted, SignalStore as _, StoreError, StoredSignal};
 
@@ -23,19 +25,27 @@ use crate::store::{Accepted, SignalStore as _, StoreError, StoredSignal};
 impl Transfer for FsStore {
     async fn ids(&self) -> Result<Vec<OrderUuid>, StoreError> {
         let shared = std::sync::Arc::clone(&self.shared);
-        // What others appended while nobody looked.
-        tokio::task::spawn_blocking(move || shared.catch_up()).await.ok();
-        let mut all = self.read(|spool| spool.finished_ids()).await?;
+        // What others appended while nobody looked; also what one of them has not appended yet, who
+        // looked for the mark before it was there.
+        tokio::task::spawn_blocking(move || shared.catch_up_for_sure()).await.ok();
+        let files = self.read(|spool| spool.finished_ids()).await?;
         let index = self.shared.index();
         // An id may have a file of an earlier end, which is about to be replaced.
-        let live = index.oldest().map(|(id, entry)| (entry.seq, id.clone()));
-        let late = index.unsettled().into_iter().map(|(id, entry, _)| (entry.seq, id.clone()));
-        let known: BTreeSet<(u64, OrderUuid)> = live.chain(late).collect();
+        let turn = |entry: &Entry| entry.retried_turn().unwrap_or((entry.seq, 0));
+        let live = index.oldest().map(|(id, entry)| (turn(entry), id.clone()));
+        let late = index.unsettled().into_iter().map(|(id, entry, _)| ((entry.seq, 0), id.clone()));
+        let mut all: BTreeSet<_> = live.chain(late).collect();
         drop(index);
-        let told: BTreeSet<OrderUuid> = known.iter().map(|(_, id)| id.clone()).collect();
-        all.retain(|(_, id)| !told.contains(id));
-        all.extend(known);
+        let told: BTreeSet<OrderUuid> = all.iter().map(|(_, id)| id.clone()).collect();
+        let rest = files.into_iter().filter(|(_, id)| !told.contains(id));
+        all.extend(rest.map(|(seq, id)| ((seq, 0), id)));
         Ok(all.into_iter().map(|(_, id)| id).collect())
+    }
+
+    async fn take_in(&self) -> Result<Vec<OrderUuid>, StoreError> {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let taken = tokio::task::spawn_blocking(move || Adopter::new(shared).take_all()).await;
+        Ok(taken.unwrap_or_default())
     }
 
     async fn fetch(&self, ids: &[OrderUuid]) -> Result<Vec<StoredSignal>, StoreError> {
@@ -47,12 +57,11 @@ impl Transfer for FsStore {
     }
 
     async fn import(&self, signals: &[StoredSignal]) -> Result<(), StoreError> {
-        // All at once: one sync keeps many.
-        let accepts =
-            signals.iter().map(|s| self.run(Request::accept_given(&s.signal, Some(s.accepted_at))));
-        let accepted = futures_util::future::join_all(accepts).await;
+        // All or none: some without those before them would take their places.
+        let accept = |s: &StoredSignal| Request::accept_given(&s.signal, Some(s.accepted_at));
+        let accepted = self.shared.ask_all(signals.iter().map(accept).collect())?;
         for (signal, answer) in signals.iter().zip(accepted) {
-            match answer {
+            match answer.await.unwrap_or_else(|_| Err(stopped())) {
                 Err(StoreError::Conflict { .. }) => {
                     let known = self.get(signal.signal.id()).await?;
                     return Err(conflict(signal, known.map_or([0; 32], |s| s.signal.digest())));

@@ -49,7 +49,9 @@ impl Watch {
             .filter_map(|path| Some((path.to_owned(), identity(path).ok()?)))
             .collect();
         let inotify = if shared.options.inotify { subscribe(&shared) } else { None };
-        let adopter = shared.owner.then(|| Adopter::new(Arc::clone(&shared)));
+        // A mover takes up files when it looks, and at no other time.
+        let adopts = shared.owner && !shared.options.even_if_moved;
+        let adopter = adopts.then(|| Adopter::new(Arc::clone(&shared)));
         Self { shared, adopter, inotify, folders }
     }
 

@@ -27,8 +27,12 @@ type Reply = oneshot::Sender<Result<Answer, StoreError>>;
 pub(super) enum Message {
     /// Decide and keep.
     Ask(Request, Reply),
+    /// Decide and keep, all in one batch.
+    AskAll(Vec<(Request, Reply)>),
     /// Read what others appended; tell when done.
     CatchUp(Option<oneshot::Sender<()>>),
+    /// The same, under the journal's lock in any case.
+    CatchUpForSure(oneshot::Sender<()>),
     /// The files of these finished signals will last.
     Settled,
     /// Write the journal anew without what only files need to know, and tell when that is done.
@@ -154,6 +158,11 @@ impl Writer {
     fn take(&mut self, message: Message, asks: &mut Vec<(Request, Reply)>) -> bool {
         match message {
             Message::Ask(request, reply) => asks.push((request, reply)),
+            Message::AskAll(all) => asks.extend(all),
+            Message::CatchUpForSure(done) => {
+                self.read_on();
+                done.send(()).ok();
+            }
             Message::CatchUp(done) => {
                 self.shared.catch_up_begins();
                 self.catch_up();
@@ -287,8 +296,14 @@ impl Writer {
     }
 
     fn catch_up(&mut self) {
+        if !self.journal.is_current(&self.shared.spool.layout.journal) {
+            self.read_on();
+        }
+    }
+
+    fn read_on(&mut self) {
         let shared = &self.shared;
-        if self.journal.is_current(&shared.spool.layout.journal) || shared.poisoned().is_some() {
+        if shared.poisoned().is_some() {
             return;
         }
         let caught_up = self

@@ -40,11 +40,12 @@ WITH held AS MATERIALIZED (
         WHERE id = g.id AND seq = g.seq AND ticket = g.ticket LIMIT 1
     ) AS s
 ), kept AS (
-    INSERT INTO ptn_delivery (seq, hotkey, record)
-    SELECT meant.seq, g.hotkey, g.record::json
+    INSERT INTO ptn_delivery AS d (seq, hotkey, record, written)
+    SELECT meant.seq, g.hotkey, g.record::json, $15
     FROM meant JOIN unnest($10::text[], $11::text[], $12::text[]) AS g(id, hotkey, record)
         USING (id)
-    ON CONFLICT (seq, hotkey) DO UPDATE SET record = excluded.record
+    ON CONFLICT (seq, hotkey) DO UPDATE SET record = excluded.record, written = excluded.written
+    WHERE d.written <= excluded.written
 ), ended AS (
     UPDATE ptn_signal s
     SET state = meant.state, reason = meant.reason, finished_at = meant.at,
@@ -165,6 +166,7 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let mut link = Link::new(&shared.server);
+    let mut number = 0_u32;
     loop {
         let first = tokio::select! {
             biased;
@@ -181,7 +183,8 @@ pub(super) async fn run(
         {
             batch.push(entry);
         }
-        serve(&shared, &mut link, batch).await;
+        number = number.wrapping_add(1);
+        serve(&shared, &mut link, batch, number).await;
     }
 }
 
@@ -192,10 +195,12 @@ struct Draft {
     records: BTreeMap<(OrderUuid, String), ValidatorRecord>,
     ends: BTreeMap<OrderUuid, (u64, DeliveryReport)>,
     notes: Vec<String>,
+    /// The later ones have higher ones.
+    number: u32,
 }
 
-async fn serve(shared: &Shared, link: &mut Link, batch: Vec<Entry>) {
-    let (mut draft, mut taken) = (Draft::default(), Vec::new());
+async fn serve(shared: &Shared, link: &mut Link, batch: Vec<Entry>, number: u32) {
+    let (mut draft, mut taken) = (Draft { number, ..Draft::default() }, Vec::new());
     let mut tenure = 0;
     {
         let claims = shared.claims();
@@ -391,6 +396,7 @@ fn statement(shared: &Shared, tenure: i64, draft: &Draft) -> Statement {
         .bind(records)
         .bind(shared.news.channel.clone())
         .bind(draft.notes.clone())
+        .bind((tenure << CLAIM_BITS) | i64::from(draft.number))
 }
 
 pub(super) fn entry(

@@ -97,6 +97,11 @@ impl Trouble {
         Self { kind: Kind::Passing, maybe, why: why.into() }
     }
 
+    /// What was just there is not any more.
+    pub(super) fn vanished() -> Self {
+        Self::passing(true, "a signal was there and is not any more")
+    }
+
     /// An earlier statement may have taken effect.
     pub(super) fn in_doubt(self) -> Self {
         Self { maybe: true, ..self }
@@ -116,6 +121,15 @@ impl Trouble {
         let (server, maybe) = (server.to_owned(), self.maybe);
         match self.kind {
             Kind::Passing => StoreError::Unavailable { server, why: self.why, maybe },
+            // An earlier try may have been carried out, whatever was said to the last one.
+            Kind::Full if maybe => StoreError::Unavailable {
+                server,
+                why: format!("its disk is full: {}", self.why),
+                maybe,
+            },
+            Kind::Refused(code) if maybe => {
+                StoreError::Unavailable { server, why: format!("({code}) {}", self.why), maybe }
+            }
             Kind::Full => StoreError::Full { path: server.into() },
             Kind::Refused(code) => StoreError::Database { server, code, why: self.why },
         }

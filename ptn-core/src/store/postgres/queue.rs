@@ -184,7 +184,8 @@ async fn keep(
         .map(|ask| match (new.get(&ask.ticket), known.get(ask.id.as_str())) {
             (Some(seq), _) => Ok(Ok(Accepted::New { seq: *seq })),
             (None, Some(row)) => judge(ask, row),
-            (None, None) => Ok(Err(StoreError::NotFound { id: ask.id.clone() })),
+            // Gone between the two statements: by a failover, or by somebody who cleans up.
+            (None, None) => Err(Trouble::vanished()),
         })
         .collect()
 }

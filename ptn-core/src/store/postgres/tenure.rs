@@ -241,8 +241,14 @@ impl Keeper {
         match self.try_take().await {
             Ok(next) => next,
             Err(trouble) => {
-                tracing::debug!(store = self.shared.server.name, "no lease now: {trouble:?}");
-                Duration::from_millis(250)
+                // A server that is away is told of elsewhere; one that refuses will not be otherwise soon.
+                if trouble.is_passing() {
+                    tracing::debug!(store = self.shared.server.name, "no lease now: {trouble:?}");
+                    return Duration::from_millis(250);
+                }
+                let why = trouble.into_error(&self.shared.server.name);
+                tracing::error!(code = why.code(), "this process cannot deliver: {why}");
+                Duration::from_secs(5)
             }
         }
     }

@@ -18,7 +18,10 @@ use crate::store::{StoreError, StoredSignal};
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAGE: i64 = 20_000;
 
-const IDS: &str = "SELECT seq, id FROM ptn_signal WHERE seq > $1 ORDER BY seq LIMIT $2";
+/// By number; the turn of what is unfinished is its place.
+const IDS: &str = "\
+SELECT seq, id, CASE WHEN state = 0 THEN place ELSE seq END AS turn
+FROM ptn_signal s WHERE seq > $1 ORDER BY s.seq LIMIT $2";
 
 const IMPORT: &str = "\
 WITH turn AS MATERIALIZED (
@@ -60,10 +63,13 @@ impl Transfer for PgStore {
             let rows = shared.reads.read(|| sqlx::query(IDS).bind(after).bind(PAGE)).await?;
             for row in &rows {
                 after = row.try_get(0).map_err(failed)?;
-                ids.extend(OrderUuid::parse(&row.try_get::<String, _>(1).map_err(failed)?).ok());
+                let turn: i64 = row.try_get(2).map_err(failed)?;
+                let id = OrderUuid::parse(&row.try_get::<String, _>(1).map_err(failed)?);
+                ids.extend(id.ok().map(|id| (turn, id)));
             }
             if rows.is_empty() {
-                return Ok(ids);
+                ids.sort_by_key(|(turn, _)| *turn);
+                return Ok(ids.into_iter().map(|(_, id)| id).collect());
             }
         }
     }

@@ -57,5 +57,8 @@ CREATE TABLE ptn_delivery (
     seq    bigint NOT NULL,
     hotkey text COLLATE "C" NOT NULL,
     record json NOT NULL,
+    -- Tenure and number of the owner's statement that wrote it: one that was given up and arrives
+    -- late must not take back what a later one wrote.
+    written bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (seq, hotkey)
 ) WITH (fillfactor = 70);
