@@ -59,6 +59,7 @@ use self::tenure::{Keeper, Tenures};
 pub use self::tenure::{Owner, Watermark};
 use crate::record::{DeliveryReport, Progress};
 use crate::signal::{OrderUuid, Signal};
+use crate::store::transfer::name_in;
 use crate::store::{
     Accepted, Filter, Hold, Lease, Pending, SignalStore, StoreChange, StoreError, StoreEvent,
     StoredSignal, Tenure, now_ms,
@@ -236,7 +237,8 @@ impl PgStore {
         if let Some(to) = shared.moved_to().await?
             && !shared.options.even_if_moved
         {
-            return Err(StoreError::Moved { from: shared.server.name.clone(), to });
+            let (from, to) = (shared.server.name.clone(), name_in(&to));
+            return Err(StoreError::Moved { from, to });
         }
         let (tasks, writers) = (TaskTracker::new(), TaskTracker::new());
         let stop = CancellationToken::new();

@@ -19,6 +19,13 @@ const STEP: usize = 256;
 /// Behind the name in the mark of a store that signals are moved into for the first time.
 const UNDER_WAY: &str = " (on its way here)";
 
+/// The name of a store in a mark.
+#[cfg(any(feature = "fs", feature = "postgres"))]
+pub(super) fn name_in(mark: &str) -> String {
+    let mark = mark.trim();
+    mark.strip_suffix(UNDER_WAY).unwrap_or(mark).to_owned()
+}
+
 /// A store whose signals can be moved.
 #[async_trait]
 pub trait Transfer: SignalStore {

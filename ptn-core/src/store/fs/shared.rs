@@ -17,6 +17,7 @@ use super::watch::Hint;
 use super::writer::Message;
 use crate::signal::OrderUuid;
 use crate::store::index::{Answer, Index, Record, Request};
+use crate::store::transfer::name_in;
 use crate::store::{EVENT_BACKLOG, StoreError, StoreEvent, UnixMs};
 
 /// Accepts are "flowing" for this long after the last one.
@@ -201,7 +202,7 @@ impl Shared {
         }
         let to = std::fs::read_to_string(path).unwrap_or_default();
         let from = self.spool.layout.root.display().to_string();
-        Err(StoreError::Moved { from, to: to.trim().to_owned() })
+        Err(StoreError::Moved { from, to: name_in(&to) })
     }
 
     pub(super) fn accepting(&self) -> bool {

@@ -10,6 +10,7 @@ use super::read::{columns, state_from, stored, text};
 use crate::record::SignalState;
 use crate::signal::OrderUuid;
 use crate::store::index::again;
+use crate::store::transfer::name_in;
 use crate::store::{StoreChange, StoreError};
 
 /// Locks the row also when there is nothing to change: see [`super::queue`] about standbys.
@@ -137,7 +138,7 @@ impl Shared {
             let Some(row) = rows.first() else { continue };
             let number = |column| row.try_get::<i64, _>(column).map_err(|e| self.odd(e));
             if number("turns")? == 0 {
-                let to = self.moved_to().await?.unwrap_or_default();
+                let to = name_in(&self.moved_to().await?.unwrap_or_default());
                 return Err(StoreError::Moved { from: self.server.name.clone(), to });
             }
             if number("hits")? > 0 {

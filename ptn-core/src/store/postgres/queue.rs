@@ -22,6 +22,7 @@ use super::link::{Link, Statement, Trouble};
 use super::news::{self, Happened};
 use super::read::{state_from, text};
 use crate::signal::{OrderUuid, Signal};
+use crate::store::transfer::name_in;
 use crate::store::{Accepted, StoreChange, StoreError};
 
 /// At most so many signals, or so many bytes, per statement.
@@ -216,7 +217,7 @@ async fn moved(
     let rows = link.persist(deadline, || sqlx::query(MOVED)).await?;
     let to =
         rows.first().map(|row| row.try_get::<Option<String>, _>(0)).transpose().map_err(odd)?;
-    let to = to.flatten().unwrap_or_default();
+    let to = name_in(&to.flatten().unwrap_or_default());
     let error = || StoreError::Moved { from: shared.server.name.clone(), to: to.clone() };
     Ok((0..count).map(|_| Err(error())).collect())
 }
