@@ -17,15 +17,18 @@ struct Hesitant {
     left: AtomicU32,
     unsure: AtomicU32,
     refuses: AtomicU32,
+    /// Of which signals, by the beginning of their ids.
+    whose: &'static str,
 }
 
 impl Hesitant {
-    fn new(left: u32, refuses: u32) -> Arc<Self> {
+    fn new(left: u32, refuses: u32, whose: &'static str) -> Arc<Self> {
         Arc::new(Self {
             inner: MemoryStore::with_clock(|| 1_800_000_000_000),
             left: left.into(),
             unsure: 0.into(),
             refuses: refuses.into(),
+            whose,
         })
     }
 }
@@ -55,7 +58,9 @@ impl SignalStore for Hesitant {
 
     async fn record(&self, lease: &Lease, progress: Progress) -> Result<(), StoreError> {
         let begins = matches!(progress, Progress::Begin { .. });
-        if matches!(progress, Progress::Targets { .. }) && took(&self.refuses) {
+        let targets = matches!(progress, Progress::Targets { .. });
+        let meant = lease.stored.signal.id().as_str().starts_with(self.whose);
+        if targets && meant && took(&self.refuses) {
             let (path, source) = ("the journal".into(), std::io::ErrorKind::StorageFull.into());
             // Not at once, so that others come in between.
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -104,7 +109,7 @@ impl SignalStore for Hesitant {
 /// Also where there is one try only, and a repeat would not be recognised.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_the_store_does_not_confirm_is_held_back_and_no_try() {
-    let store = Hesitant::new(5, 0);
+    let store = Hesitant::new(5, 0, "");
     let rules = Rules::load(Era::Y2024).unwrap();
     let list = Arc::new(StaticDirectory::new(vec![validator("v1", 0.9)]));
     let transport = Arc::new(ScriptedTransport::new([], true));
@@ -119,12 +124,44 @@ async fn an_attempt_that_the_store_does_not_confirm_is_held_back_and_no_try() {
     assert_eq!(stored.validators["v1"].attempts, 1);
 }
 
-/// Who gets a signal may change until it is noted. Then one that was accepted later must not have reached
-/// anybody yet.
+fn closes(id: &str, rules: &Rules) -> Signal {
+    let body = format!(
+        r#"{{"trade_pair":"BTCUSDC","order_type":"FLAT","leverage":0.1,"order_uuid":"{id}"}}"#
+    );
+    Signal::from_json(body.as_bytes(), rules).unwrap()
+}
+
+/// Who gets a signal may change until it is noted: the next start would send the earlier order to
+/// the new validator too. So the later one must not have reached it.
 #[tokio::test(start_paused = true)]
-async fn nothing_leaves_before_it_is_noted_whom_all_before_it_go_to() {
+async fn nothing_leaves_before_it_is_noted_whom_those_before_it_go_to() {
+    let store = Hesitant::new(0, u32::MAX, "earlier");
+    let rules = Rules::load(Era::Y2026).unwrap();
+    let (one, both) =
+        (vec![validator("v1", 0.9)], vec![validator("v1", 0.9), validator("v2", 0.8)]);
+    let list = Arc::new(StaticDirectory::new(one));
+    let transport = Arc::new(ScriptedTransport::new([], true));
+    let (given, listed) = (Arc::clone(&store) as _, Arc::clone(&list));
+    let engine = start(paused_clock(), given, &rules, listed, Arc::clone(&transport), |_| {});
+    let earlier = engine.submit(&closes("earlier", &rules)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    list.replace(both);
+    let later = engine.submit(&closes("later", &rules)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(transport.seen(), []);
+    store.refuses.store(0, Ordering::SeqCst);
+    for receipt in [earlier, later] {
+        assert_eq!(receipt.finished().await.unwrap().state, SignalState::Processed);
+    }
+    assert_eq!(transport.uuids("v1"), ["earlier", "later"]);
+    assert_eq!(transport.uuids("v2"), ["later"]);
+}
+
+/// However many wait for each other.
+#[tokio::test(start_paused = true)]
+async fn a_long_row_of_signals_that_the_store_refused_goes_on_in_order() {
     const SIGNALS: u32 = 1000;
-    let store = Hesitant::new(0, SIGNALS + 50);
+    let store = Hesitant::new(0, SIGNALS + 50, "order");
     let rules = Rules::load(Era::Y2026).unwrap();
     let list = Arc::new(StaticDirectory::new(three()));
     let transport = Arc::new(ScriptedTransport::new([], true));
@@ -139,11 +176,7 @@ async fn nothing_leaves_before_it_is_noted_whom_all_before_it_go_to() {
     let ids: Vec<String> = (0..SIGNALS).map(|i| format!("order-{i:04}")).collect();
     let mut receipts = Vec::new();
     for id in &ids {
-        let body = format!(
-            r#"{{"trade_pair":"BTCUSDC","order_type":"FLAT","leverage":0.1,"order_uuid":"{id}"}}"#
-        );
-        let signal = Signal::from_json(body.as_bytes(), &rules).unwrap();
-        receipts.push(engine.submit(&signal).await.unwrap());
+        receipts.push(engine.submit(&closes(id, &rules)).await.unwrap());
     }
     for receipt in &receipts {
         assert_eq!(receipt.finished().await.unwrap().state, SignalState::Processed);

@@ -56,8 +56,9 @@ pub(super) fn read(
         // serde would read an array as the fields in order.
         return Err(BadReply::Form("not a JSON object".to_owned()));
     }
-    let message: Message<'_> =
-        serde_json::from_slice(body).map_err(|e| BadReply::Form(e.to_string()))?;
+    // What is wrong with a text is said with all of the text.
+    let form = |e: serde_json::Error| BadReply::Form(printable(&e.to_string(), 256));
+    let message: Message<'_> = serde_json::from_slice(body).map_err(form)?;
     if !message.validator_hotkey.is_empty() && message.validator_hotkey != expected_hotkey {
         return Err(BadReply::WrongValidator(printable(&message.validator_hotkey, 64)));
     }
