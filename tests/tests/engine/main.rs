@@ -321,15 +321,17 @@ async fn an_unknown_order_that_is_sent_again_has_all_its_tries() {
     assert_eq!(record.attempts, 3);
 }
 
+/// One validator, whose first answer is this refusal.
+fn refusing(said: &'static str) -> Bench {
+    let answers = script(&[("v1", &[Answer::Refuse(said, Some(true))])]);
+    let transport = ScriptedTransport::new(answers, true);
+    Bench::new(Era::Y2026, vec![validator("v1", 0.9)], transport, |_| {})
+}
+
 #[tokio::test(start_paused = true)]
 async fn already_processed_at_the_first_attempt_is_somebody_elses_order() {
     let said = "Order with uuid [a] has already been processed. Please try again with a new order.";
-    let bench = Bench::new(
-        Era::Y2026,
-        vec![validator("v1", 0.9)],
-        ScriptedTransport::new(script(&[("v1", &[Answer::Refuse(said, Some(true))])]), true),
-        |_| {},
-    );
+    let bench = refusing(said);
     let stored = bench.send("a", "BTCUSDC").await.finished().await.unwrap();
     assert_eq!(stored.validators["v1"].state, DeliveryState::Rejected);
     assert_eq!(stored.validators["v1"].code, "uuid_conflict");
@@ -338,12 +340,7 @@ async fn already_processed_at_the_first_attempt_is_somebody_elses_order() {
 #[tokio::test(start_paused = true)]
 async fn final_answers_are_not_repeated_and_stay_readable() {
     let said = "No buying power remaining for BTCUSDC (capped by portfolio)";
-    let bench = Bench::new(
-        Era::Y2026,
-        vec![validator("v1", 0.9)],
-        ScriptedTransport::new(script(&[("v1", &[Answer::Refuse(said, Some(true))])]), true),
-        |_| {},
-    );
+    let bench = refusing(said);
     let stored = bench.send("a", "BTCUSDC").await.finished().await.unwrap();
     let record = &stored.validators["v1"];
     assert_eq!((record.state, record.attempts), (DeliveryState::Rejected, 1));

@@ -4,7 +4,6 @@
 //! journal, the reading of the journal at start. Left out are only their loops and pauses, and the
 //! adoption of files that others drop (nothing watches the folder).
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -25,7 +24,7 @@ pub struct ByHand {
     jobs: Receiver<Job>,
     hints: Receiver<Hint>,
     /// Not told to the writer yet.
-    settled: VecDeque<Message>,
+    settled: bool,
 }
 
 impl ByHand {
@@ -38,15 +37,15 @@ impl ByHand {
     /// Brings the folders in line with the journal; with `settle`, makes their files last, which takes
     /// a disk its time: until [`ByHand::settled`] the writer does not know.
     pub fn files(&mut self, settle: bool) {
-        self.settled.extend(self.folders.step(&self.jobs, settle));
+        self.settled |= self.folders.step(&self.jobs, settle);
         // Meant for the adoption of files.
         self.hints.try_iter().for_each(drop);
     }
 
     /// Lets the journal forget what files that last say as well.
     pub fn settled(&mut self) {
-        for message in self.settled.drain(..) {
-            self.folders.tell_writer(message);
+        if std::mem::take(&mut self.settled) {
+            self.folders.tell_settled();
         }
     }
 }
@@ -65,8 +64,7 @@ impl FsStore {
         let Parts { shared, lock, writer, requests, jobs, hints } =
             Self::recover(dir.into(), options, disk, true)?;
         let folders = Folders::new(Arc::clone(&shared));
-        let settled = VecDeque::new();
-        let hand = ByHand { writer, requests, folders, jobs, hints, settled };
+        let hand = ByHand { writer, requests, folders, jobs, hints, settled: false };
         Ok((Self { shared, threads: Vec::new(), blocking_pool: false, _lock: lock }, hand))
     }
 }

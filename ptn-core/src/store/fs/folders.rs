@@ -103,11 +103,8 @@ impl Folders {
                 self.failed_at = None;
                 self.todo.extend(std::mem::take(&mut self.failed));
             }
-            if self.todo.is_empty()
-                && self.must_settle()
-                && let Some(settled) = self.settle()
-            {
-                self.shared.tell_writer(settled);
+            if self.todo.is_empty() && self.must_settle() && self.settle() {
+                self.shared.tell_writer(Message::Settled);
             }
             if let Some(deadline) = self.stop_by
                 && (self.todo.is_empty() || Instant::now() >= deadline)
@@ -169,7 +166,7 @@ impl Folders {
     /// Does what is queued now and what failed before, without any pause; then, if asked to, makes
     /// it last, which is for the writer to know.
     #[cfg(feature = "test-util")]
-    pub(super) fn step(&mut self, queue: &Receiver<Job>, settle: bool) -> Option<Message> {
+    pub(super) fn step(&mut self, queue: &Receiver<Job>, settle: bool) -> bool {
         for job in queue.try_iter() {
             self.take(job);
         }
@@ -178,10 +175,7 @@ impl Folders {
         while let Some(id) = self.todo.pop_front() {
             self.try_align(id);
         }
-        if self.settle_now || (settle && !self.unsettled.is_empty()) {
-            return self.settle();
-        }
-        None
+        (self.settle_now || (settle && !self.unsettled.is_empty())) && self.settle()
     }
 
     /// Brings the files of one signal in line, or keeps it for later; whether it wrote one.
@@ -259,8 +253,8 @@ impl Folders {
     }
 
     #[cfg(feature = "test-util")]
-    pub(super) fn tell_writer(&self, message: Message) {
-        self.shared.tell_writer(message);
+    pub(super) fn tell_settled(&self) {
+        self.shared.tell_writer(Message::Settled);
     }
 
     fn must_settle(&self) -> bool {
@@ -270,9 +264,9 @@ impl Folders {
             || (!self.unsettled.is_empty() && (quiet || self.unsettled.len() >= MAX_UNSETTLED))
     }
 
-    /// Makes finished files last; then the journal may forget them. That is noted here, before anything
+    /// Makes finished files last; whether they do, and the journal may forget them. That is noted here, before anything
     /// else is done to a file: one that is written anew does not last yet.
-    fn settle(&mut self) -> Option<Message> {
+    fn settle(&mut self) -> bool {
         self.settle_now = false;
         self.unsettled_since = None;
         let spool = &self.shared.spool;
@@ -287,13 +281,13 @@ impl Folders {
             Ok(()) => {
                 let mut index = self.shared.index();
                 ends.iter().for_each(|(id, report)| index.settle(id, report));
-                Some(Message::Settled)
+                true
             }
             Err(e) => {
                 // They stay in the journal, and the next start writes them again.
                 let e: io::Error = e;
                 tracing::error!(error = %e, "cannot sync finished files; the journal keeps them");
-                None
+                false
             }
         }
     }

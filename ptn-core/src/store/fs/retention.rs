@@ -105,6 +105,10 @@ impl FsStore {
     }
 }
 
+fn time(at: UnixMs) -> SystemTime {
+    before(at, Duration::ZERO)
+}
+
 fn before(now: UnixMs, age: Duration) -> SystemTime {
     let now = Duration::from_millis(u64::try_from(now).unwrap_or(0));
     SystemTime::UNIX_EPOCH + now.saturating_sub(age)
@@ -157,24 +161,21 @@ impl Spool {
     ) -> Result<u64, StoreError> {
         let mut gone = 0;
         for month in self.layout.months() {
-            let mut old = older(&month, before).map_err(io_error("cannot list", &month))?;
+            let old = older(&month, before).map_err(io_error("cannot list", &month))?;
             // What others put there is not ours to delete. And what was old when it came (a file that was
             // dropped with its time) ended later than that: whoever sends it again is to be recognised.
             let over = |name: &str| {
                 let text = archive::read_text(&month.join(name)).ok()?;
                 let stored = legacy::read_finished(&text)?;
                 let ended = stored.finished_at.unwrap_or(stored.accepted_at);
-                let ended = Duration::from_millis(u64::try_from(ended).unwrap_or(0));
-                Some(SystemTime::UNIX_EPOCH + ended < before)
+                (time(ended) < before).then_some(stored.seq)
             };
-            old.retain(|(name, _)| !told(name) && over(name) == Some(true));
+            let old = old.into_iter().filter(|(name, _)| !told(name));
+            let old: Vec<_> =
+                old.filter_map(|(name, _)| over(&name).map(|seq| (name, seq))).collect();
             let emptied = !old.is_empty();
             for some in old.chunks(AT_ONCE) {
-                let seqs = some.iter().filter_map(|(name, _)| {
-                    let text = archive::read_text(&month.join(name)).ok()?;
-                    legacy::read_finished(&text).map(|stored| stored.seq)
-                });
-                self.retire(seqs.collect(), last_seq)?;
+                self.retire(some.iter().map(|(_, seq)| *seq).collect(), last_seq)?;
                 for (name, _) in some {
                     let path = month.join(name);
                     self.remove(&path).map_err(io_error("cannot remove", &path))?;

@@ -311,15 +311,17 @@ impl Shared {
 
     /// Waits until everything that others appended before this call is known.
     pub(super) fn catch_up(&self) {
-        let (done, wait) = oneshot::channel();
-        self.tell_writer(Message::CatchUp(Some(done)));
-        wait.blocking_recv().ok();
+        self.wait_for(|done| Message::CatchUp(Some(done)));
     }
 
     /// The same, and of everybody who has the journal's lock now: what they are about to append.
     pub(super) fn catch_up_for_sure(&self) {
+        self.wait_for(Message::CatchUpForSure);
+    }
+
+    fn wait_for(&self, message: impl FnOnce(oneshot::Sender<()>) -> Message) {
         let (done, wait) = oneshot::channel();
-        self.tell_writer(Message::CatchUpForSure(done));
+        self.tell_writer(message(done));
         wait.blocking_recv().ok();
     }
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::disk::{Disk, RealDisk};
 use super::{FsOptions, FsStore};
-use crate::record::{DeliveryReport, DeliveryState, Progress, SignalState, ValidatorRecord};
+use crate::record::{DeliveryReport, Progress, SignalState, ValidatorRecord};
 use crate::rules::{Era, Rules};
 use crate::signal::{OrderUuid, Signal};
 use crate::store::{Accepted, SignalStore, StoreError};
@@ -324,17 +324,6 @@ async fn after_a_failed_sync_nothing_is_accepted_until_a_restart() {
     assert_eq!(store.accept(&signal("a")).await.unwrap(), Accepted::New { seq: 1 });
 }
 
-/// Lets the threads do what a call asks them for.
-async fn by_hand<T>(hand: &mut super::ByHand, call: impl Future<Output = T>) -> T {
-    let mut call = std::pin::pin!(call);
-    let mut queue = std::task::Context::from_waker(std::task::Waker::noop());
-    if let std::task::Poll::Ready(done) = call.as_mut().poll(&mut queue) {
-        return done;
-    }
-    hand.write();
-    call.await
-}
-
 fn end(state: SignalState, validators: Vec<ValidatorRecord>) -> DeliveryReport {
     DeliveryReport { state, reason: "r".to_owned(), validators, finished_at: 1 }
 }
@@ -368,61 +357,81 @@ async fn the_file_of_one_end_says_nothing_of_the_next_one() {
     assert_eq!(stored.state, SignalState::Processed);
 }
 
-/// A file that lasts is written anew (its name was queued twice), and the new one is not synced.
-#[tokio::test]
-async fn what_lasts_is_not_written_anew() {
-    let dir = TempDir::new().unwrap();
-    let path = dir.path().join("mining");
-    let (store, mut hand) = FsStore::open_by_hand(&path, options(), Arc::new(RealDisk)).unwrap();
-    let x = signal("x");
-    let accepted = by_hand(&mut hand, store.accept(&x)).await.unwrap();
-    assert_eq!(accepted, Accepted::New { seq: 1 });
-    let lease = by_hand(&mut hand, store.claim(1)).await.unwrap().remove(0);
-    let processed = end(SignalState::Processed, vec![]);
-    by_hand(&mut hand, store.finish(&lease, &processed)).await.unwrap();
-    hand.files(true);
-    let file = || {
-        use std::os::unix::fs::MetadataExt as _;
-        std::fs::metadata(path.join("processed_signals/x")).unwrap().ino()
-    };
-    let lasts = file();
-    store.shared.align(x.id().clone());
-    hand.files(false);
-    assert_eq!(file(), lasts);
-}
+#[cfg(feature = "test-util")]
+mod by_hand {
+    use super::super::ByHand;
+    use super::*;
+    use crate::record::DeliveryState;
 
-/// A signal ends for the second time and is retried in the same batch: its file still tells of the
-/// first round.
-#[tokio::test]
-async fn a_retry_goes_on_from_the_last_round_not_from_an_old_file() {
-    let dir = TempDir::new().unwrap();
-    let path = dir.path().join("mining");
-    let (store, mut hand) = FsStore::open_by_hand(&path, options(), Arc::new(RealDisk)).unwrap();
-    let (x, id) = (signal("x"), OrderUuid::parse("x").unwrap());
-    let record = |state| ValidatorRecord {
-        state,
-        ..ValidatorRecord::new("v1", "127.0.0.1:1".to_owned(), true, 1)
-    };
-    let accepted = by_hand(&mut hand, store.accept(&x)).await.unwrap();
-    assert_eq!(accepted, Accepted::New { seq: 1 });
-    let lease = by_hand(&mut hand, store.claim(1)).await.unwrap().remove(0);
-    let failed = end(SignalState::Failed, vec![record(DeliveryState::Rejected)]);
-    by_hand(&mut hand, store.finish(&lease, &failed)).await.unwrap();
-    hand.files(true);
-    hand.settled();
-    hand.write();
-    by_hand(&mut hand, store.retry(&id)).await.unwrap();
-    let lease = by_hand(&mut hand, store.claim(1)).await.unwrap().remove(0);
-    let again = end(SignalState::Failed, vec![record(DeliveryState::Accepted)]);
-    let mut finish = std::pin::pin!(store.finish(&lease, &again));
-    let mut queue = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(finish.as_mut().poll(&mut queue).is_pending());
-    // One batch with the end.
-    let retried = by_hand(&mut hand, store.retry(&id)).await;
-    finish.await.unwrap();
-    if retried.is_err() {
-        by_hand(&mut hand, store.retry(&id)).await.unwrap();
+    /// Lets the threads do what a call asks them for.
+    async fn by_hand<T>(hand: &mut ByHand, call: impl Future<Output = T>) -> T {
+        let mut call = std::pin::pin!(call);
+        let mut queue = std::task::Context::from_waker(std::task::Waker::noop());
+        if let std::task::Poll::Ready(done) = call.as_mut().poll(&mut queue) {
+            return done;
+        }
+        hand.write();
+        call.await
     }
-    let lease = by_hand(&mut hand, store.claim(1)).await.unwrap().remove(0);
-    assert_eq!(lease.stored.validators["v1"].state, DeliveryState::Accepted);
+
+    /// A file that lasts is written anew (its name was queued twice), and the new one is not synced.
+    #[tokio::test]
+    async fn what_lasts_is_not_written_anew() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("mining");
+        let (store, mut hand) =
+            FsStore::open_by_hand(&path, options(), Arc::new(RealDisk)).unwrap();
+        let x = signal("x");
+        let accepted = by_hand(&mut hand, store.accept(&x)).await.unwrap();
+        assert_eq!(accepted, Accepted::New { seq: 1 });
+        let lease = by_hand(&mut hand, store.claim(1)).await.unwrap().remove(0);
+        let processed = end(SignalState::Processed, vec![]);
+        by_hand(&mut hand, store.finish(&lease, &processed)).await.unwrap();
+        hand.files(true);
+        let file = || {
+            use std::os::unix::fs::MetadataExt as _;
+            std::fs::metadata(path.join("processed_signals/x")).unwrap().ino()
+        };
+        let lasts = file();
+        store.shared.align(x.id().clone());
+        hand.files(false);
+        assert_eq!(file(), lasts);
+    }
+
+    /// A signal ends for the second time and is retried in the same batch: its file still tells of the
+    /// first round.
+    #[tokio::test]
+    async fn a_retry_goes_on_from_the_last_round_not_from_an_old_file() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("mining");
+        let (store, mut hand) =
+            FsStore::open_by_hand(&path, options(), Arc::new(RealDisk)).unwrap();
+        let (x, id) = (signal("x"), OrderUuid::parse("x").unwrap());
+        let record = |state| ValidatorRecord {
+            state,
+            ..ValidatorRecord::new("v1", "127.0.0.1:1".to_owned(), true, 1)
+        };
+        let accepted = by_hand(&mut hand, store.accept(&x)).await.unwrap();
+        assert_eq!(accepted, Accepted::New { seq: 1 });
+        let lease = by_hand(&mut hand, store.claim(1)).await.unwrap().remove(0);
+        let failed = end(SignalState::Failed, vec![record(DeliveryState::Rejected)]);
+        by_hand(&mut hand, store.finish(&lease, &failed)).await.unwrap();
+        hand.files(true);
+        hand.settled();
+        hand.write();
+        by_hand(&mut hand, store.retry(&id)).await.unwrap();
+        let lease = by_hand(&mut hand, store.claim(1)).await.unwrap().remove(0);
+        let again = end(SignalState::Failed, vec![record(DeliveryState::Accepted)]);
+        let mut finish = std::pin::pin!(store.finish(&lease, &again));
+        let mut queue = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(finish.as_mut().poll(&mut queue).is_pending());
+        // One batch with the end.
+        let retried = by_hand(&mut hand, store.retry(&id)).await;
+        finish.await.unwrap();
+        if retried.is_err() {
+            by_hand(&mut hand, store.retry(&id)).await.unwrap();
+        }
+        let lease = by_hand(&mut hand, store.claim(1)).await.unwrap().remove(0);
+        assert_eq!(lease.stored.validators["v1"].state, DeliveryState::Accepted);
+    }
 }
